@@ -1,0 +1,372 @@
+"""The six nouns as Protocols, and the small values that they exchange.
+
+A provider is a class: its ``name`` is its identity and its attrs fields are its options, so a
+provider is made by ``cls(**options)``. A provider need not inherit from anything here.
+
+A new ability of a noun is a new, small Protocol that callers ask for by ``isinstance``
+(`ArrayCodec` is one), never a new required method: a plugin written today goes on working.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+import attrs
+
+from modelyard.core.plans import (
+    EndpointPlan,
+    EndpointStatus,
+    JobStatus,
+    ModelSource,
+    Resources,
+    SourceCode,
+    TrainingPlan,
+)
+
+CONTRACT_VERSION = "1.0"
+"""Of the Protocols and hooks below: grows by additions; a removal would be 2.0."""
+
+
+# -- codecs ------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Bytes of its media types to and from Python values."""
+
+    name: ClassVar[str]
+    media_types: ClassVar[tuple[str, ...]]
+    """What it reads and writes, lower case, without parameters; the first one is canonical."""
+
+    def encode(self, value: object) -> bytes:
+        """Return `value` (a numpy array or plain Python) as one document. Raises `EncodeError`."""
+        ...
+
+    def decode(self, body: bytes) -> object:
+        """Return what the document says, as numpy or plain Python. Raises `DecodeError`."""
+        ...
+
+
+@runtime_checkable
+class ArrayCodec(Protocol):
+    """A codec of a text format, whose numbers have no dtype of their own until one is asked for."""
+
+    def decode_array(self, body: bytes, dtype: str = "float32") -> object:
+        """Return the document as one numpy array of `dtype`. Raises `DecodeError`."""
+        ...
+
+
+# -- hardware and launching --------------------------------------------------------------------
+
+
+@attrs.frozen
+class Host:
+    """One host of a job, as that host sees it.
+
+    ``name``: its own name; ``names``: of all hosts of the job, the master first;
+    ``network_interface``: the interface on which the hosts reach each other.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    network_interface: str = "eth0"
+
+    @property
+    def rank(self) -> int:
+        """Its place among the hosts, from 0."""
+        return self.names.index(self.name)
+
+    @property
+    def master(self) -> str:
+        """The name of the host that coordinates."""
+        return self.names[0]
+
+
+@attrs.frozen
+class EntryPoint:
+    """What the user asked to run: ``program`` (relative to ``code_dir``) with ``arguments``."""
+
+    program: str
+    arguments: tuple[str, ...]
+    code_dir: Path
+
+
+@attrs.frozen
+class Command:
+    """What one host runs: ``argv``, with ``environ`` added to the job's own, in ``cwd``."""
+
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    cwd: Path
+
+
+class Hardware(Protocol):
+    """One kind of device: count it, talk over it, put a model on it."""
+
+    name: ClassVar[str]
+    device_type: ClassVar[str]
+    """What torch calls the device: ``cpu``, ``cuda``, ``xla``."""
+    collectives: ClassVar[tuple[str, ...]]
+    """Process-group backends, the preferred one first: ``("nccl", "gloo")``."""
+    instance_types: ClassVar[tuple[str, ...]]
+    """Shell-style patterns of the instance types that mean this hardware: ``("ml.p*", "ml.g*")``."""
+
+    def device_count(self) -> int:
+        """Return how many devices this machine has; 0 means none. Never raises, never imports torch."""
+        ...
+
+    def environ(self, host: Host) -> Mapping[str, str]:
+        """Return the variables that the process group needs on `host`. Pure."""
+        ...
+
+    def load(self, model_dir: Path) -> object:
+        """Load the one model in `model_dir` without the user's help: the default ``model_fn``."""
+        ...
+
+    def place(self, value: object, index: int = 0) -> object:
+        """Return the array, tensor or module on device `index`; anything else unchanged."""
+        ...
+
+    def predict(self, model: object, value: object) -> object:
+        """Call the model on a placed value, without recording gradients."""
+        ...
+
+    def fetch(self, value: object) -> object:
+        """Return the value with each tensor in it as a numpy array in host memory."""
+        ...
+
+
+class Launcher(Protocol):
+    """From an entry point to the command that one host runs. Pure: it never spawns."""
+
+    name: ClassVar[str]
+    distributions: ClassVar[tuple[str, ...]]
+    """The keys of ``distribution={...}`` that select it; empty for the launcher of no distribution."""
+
+    def command(self, entry: EntryPoint, host: Host, hardware: Hardware) -> Command:
+        """Return what `host` runs."""
+        ...
+
+
+# -- packaging and storage ---------------------------------------------------------------------
+
+
+@attrs.frozen
+class Bundle:
+    """An archive on this machine.
+
+    ``path``: the file; ``digest``: SHA-256 (hex) of its canonical content, the same for the same
+    content whatever the compressor; ``files``: how many; ``size``: bytes of the file.
+    """
+
+    path: Path
+    digest: str
+    files: int
+    size: int
+
+
+class Packager(Protocol):
+    """Source and model archives: their layout, their digest, and how to open them safely."""
+
+    name: ClassVar[str]
+
+    def pack_source(self, source: SourceCode, into: Path) -> Bundle:
+        """Write the source archive into the folder `into`. Raises `PackagingError`."""
+        ...
+
+    def pack_model(self, model: Path, source: SourceCode | None, into: Path) -> Bundle:
+        """Write a model archive into the folder `into`: `model` with `source` as its code.
+
+        `model` is a model archive or a folder with the model's files. Where `source` is None the
+        code that the model brings is kept. Raises `PackagingError`.
+        """
+        ...
+
+    def unpack(self, archive: Path, into: Path) -> None:
+        """Unpack an archive into the new or empty folder `into`; `into` appears whole or not at all.
+
+        Raises `PackagingError` for a damaged archive and `UnsafeArchiveError` for a hostile one.
+        """
+        ...
+
+
+class Storage(Protocol):
+    """One or more URI schemes: trees and objects, in and out."""
+
+    name: ClassVar[str]
+    schemes: ClassVar[tuple[str, ...]]
+
+    def download(self, uri: str, into: Path) -> None:
+        """Bring what is at `uri` into the folder `into`: a tree's content, or the one file.
+
+        Raises `StorageError` where there is nothing.
+        """
+        ...
+
+    def upload(self, path: Path, uri: str) -> str:
+        """Write the file or tree at `path` to `uri` and return the URI it can be read from."""
+        ...
+
+    def prepare(self, uri: str) -> None:
+        """Make sure now that an upload below `uri` can succeed later. Raises `StorageError`."""
+        ...
+
+
+# -- backends ----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class JobDescription:
+    """A training job at one moment.
+
+    ``reason`` says why it is Failed or Stopped; ``model_data`` is the URI of ``model.tar.gz`` once
+    the job is Completed; ``source_data`` that of the source archive; ``log`` says where the whole
+    log is, for a person to open.
+    """
+
+    name: str
+    status: JobStatus
+    plan: TrainingPlan
+    reason: str = ""
+    model_data: str | None = None
+    source_data: str | None = None
+    log: str = ""
+
+
+@attrs.frozen
+class EndpointDescription:
+    """An endpoint at one moment. ``url``: where it listens, for a backend that can tell."""
+
+    name: str
+    status: EndpointStatus
+    plan: EndpointPlan
+    reason: str = ""
+    url: str | None = None
+    log: str = ""
+
+
+@attrs.frozen
+class Invocation:
+    """What an endpoint answered: the body and its media type."""
+
+    body: bytes
+    content_type: str
+
+
+class JobHandle(Protocol):
+    """A training job that was submitted, wherever it runs."""
+
+    name: str
+
+    def describe(self) -> JobDescription:
+        """Return how it stands now."""
+        ...
+
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """Yield the log's lines without their newline; with `follow`, until the job has ended."""
+        ...
+
+    def stop(self) -> None:
+        """End the job's processes; returns once the job is in a terminal state."""
+        ...
+
+
+class EndpointHandle(Protocol):
+    """An endpoint that was deployed, wherever it runs."""
+
+    name: str
+
+    def describe(self) -> EndpointDescription:
+        """Return how it stands now. Raises `EndpointNotFoundError` once it is deleted."""
+        ...
+
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """Yield the log's lines without their newline; with `follow`, until the endpoint has ended."""
+        ...
+
+    def invoke(self, body: bytes, *, content_type: str, accept: str) -> Invocation:
+        """Send one request. Raises `InvocationError` for an answer of 400 and above."""
+        ...
+
+    def delete(self) -> None:
+        """End the endpoint and free its name; returns once its processes are gone."""
+        ...
+
+
+class Carrier(Protocol):
+    """A plan's files, moved by the packager and the storages that belong to it.
+
+    A backend is handed one with each plan: it decides where files go, the carrier knows how.
+    """
+
+    def pack(self, into: Path) -> Bundle:
+        """Write the plan's archive (source for a job, model for an endpoint) into `into`."""
+        ...
+
+    def unpack(self, archive: Path, into: Path) -> None:
+        """Unpack an archive into the new or empty folder `into`."""
+        ...
+
+    def download(self, uri: str, into: Path) -> None:
+        """Bring what is at `uri` into the folder `into`."""
+        ...
+
+    def upload(self, path: Path, uri: str) -> str:
+        """Write the file or tree at `path` to `uri`; return the URI it can be read from."""
+        ...
+
+    def prepare(self, uri: str) -> None:
+        """Make sure now that an upload below `uri` can succeed later."""
+        ...
+
+
+class Backend(Protocol):
+    """Where jobs and endpoints run."""
+
+    name: ClassVar[str]
+    instance_types: ClassVar[tuple[str, ...]]
+    """Shell-style patterns of the instance types that it offers: ``("local", "local_gpu")``."""
+
+    def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> JobHandle:
+        """Start a training job. Everything that can be known to be wrong is raised before it runs.
+
+        `attached`: the job ends when this process dies without saying so. Raises `JobExistsError`.
+        """
+        ...
+
+    def deploy(self, plan: EndpointPlan, carrier: Carrier) -> EndpointHandle:
+        """Start an endpoint; it may still be loading its model. Raises `EndpointExistsError`."""
+        ...
+
+    def job(self, name: str) -> JobHandle:
+        """Return the job of that name. Raises `JobNotFoundError`."""
+        ...
+
+    def endpoint(self, name: str) -> EndpointHandle:
+        """Return the live endpoint of that name. Raises `EndpointNotFoundError`."""
+        ...
+
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "ArrayCodec",
+    "Backend",
+    "Bundle",
+    "Carrier",
+    "Codec",
+    "Command",
+    "EndpointDescription",
+    "EndpointHandle",
+    "EntryPoint",
+    "Hardware",
+    "Host",
+    "Invocation",
+    "JobDescription",
+    "JobHandle",
+    "Launcher",
+    "ModelSource",
+    "Packager",
+    "Resources",
+    "SourceCode",
+    "Storage",
+]

@@ -1,0 +1,408 @@
+"""The plugin manager: the only module that calls pluggy, with one typed method per hook.
+
+What it promises: one broken plugin (an import error, an unknown hook, a hook that raises, a wrong
+object) becomes a row of `PluginManager.statuses` and a note on later errors, and everything else
+works. There is no global manager: `PluginManager.discover` makes one, and whoever needs plugins is
+handed it.
+"""
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+import attrs
+import pluggy
+
+from modelyard.core import hookspecs
+from modelyard.core.contracts import (
+    Backend,
+    Codec,
+    Hardware,
+    Host,
+    JobDescription,
+    Launcher,
+    Packager,
+    Storage,
+)
+from modelyard.core.errors import BrokenPluginError, UnknownProviderError, did_you_mean
+from modelyard.core.log import get_logger
+from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
+from modelyard.core.registry import Provider, Registry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from modelyard.core.http import Handler
+
+BUILTIN_PLUGINS = (
+    "modelyard.serializers.plugin",
+    "modelyard.hardware.plugin",
+    "modelyard.plugins.launchers.plugin",
+    "modelyard.plugins.packagers.plugin",
+    "modelyard.plugins.storage.plugin",
+    "modelyard.plugins.backends.plugin",
+)
+"""Found by name, not by metadata, so that they work where the package was merely copied."""
+
+DISABLED = "MODELYARD_PLUGINS_DISABLED"
+AUTOLOAD = "MODELYARD_PLUGINS_AUTOLOAD"
+STRICT = "MODELYARD_PLUGINS_STRICT"
+
+T = TypeVar("T")
+_log = get_logger(__name__)
+
+
+class Kind(NamedTuple):
+    """One of the six nouns: its word, its Protocol and its registration hook."""
+
+    word: str
+    protocol: type
+    hook: str
+
+
+KINDS = (
+    Kind("codec", Codec, "modelyard_register_codecs"),
+    Kind("hardware", Hardware, "modelyard_register_hardware"),
+    Kind("launcher", Launcher, "modelyard_register_launchers"),
+    Kind("packager", Packager, "modelyard_register_packagers"),
+    Kind("storage", Storage, "modelyard_register_storages"),
+    Kind("backend", Backend, "modelyard_register_backends"),
+)
+
+
+@attrs.define
+class PluginStatus:
+    """One plugin: ``state`` is ``active``, ``failed`` or ``disabled``; ``error`` says why it failed."""
+
+    plugin: str
+    distribution: str = ""
+    version: str = ""
+    state: str = "active"
+    error: str = ""
+
+
+@attrs.frozen
+class _Found:
+    """A plugin before it is loaded: its name, its origin and the way to import it."""
+
+    name: str
+    load: Callable[[], object]
+    distribution: str
+    version: str
+
+
+class PluginManager:
+    """Which plugins there are, and what they provide."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
+        self._pluggy.add_hookspecs(hookspecs)
+        self._strict = strict
+        self._statuses: dict[str, PluginStatus] = {}
+        self._registries: dict[str, Registry[Any]] = {}
+
+    # -- finding plugins -----------------------------------------------------------------------
+
+    @classmethod
+    def discover(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Return a manager with the built-in plugins and the installed ones.
+
+        ``MODELYARD_PLUGINS_DISABLED`` (names, comma-separated) leaves plugins out,
+        ``MODELYARD_PLUGINS_AUTOLOAD=0`` all that are not built in, and ``MODELYARD_PLUGINS_STRICT=1``
+        makes the first broken plugin a `BrokenPluginError`.
+        """
+        settings = os.environ if environ is None else environ
+        manager = cls(strict=settings.get(STRICT, "") not in ("", "0"))
+        disabled = {name.strip() for name in settings.get(DISABLED, "").split(",")} - {""}
+        installed = _installed() if settings.get(AUTOLOAD, "1") != "0" else ()
+        for found in (*_builtins(), *installed):
+            manager._add(found, disabled=found.name in disabled)
+        return manager
+
+    @classmethod
+    def builtin(cls) -> Self:
+        """Return a manager with the built-in plugins only, whatever is installed."""
+        return cls.discover({AUTOLOAD: "0"})
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin by hand: a module, or any object with hook implementations.
+
+        A plugin that is broken is raised here as `BrokenPluginError`: its author is the caller.
+        """
+        label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
+        self._add(_Found(label, lambda: plugin, "", ""))
+        if error := self._statuses[label].error:
+            raise BrokenPluginError(f"plugin {label!r}: {error}")
+
+    def _add(self, found: _Found, *, disabled: bool = False) -> None:
+        status = PluginStatus(found.name, found.distribution, found.version)
+        if found.name in self._statuses:
+            self._statuses[found.name + "#2"] = status
+            self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already"))
+            return
+        self._statuses[found.name] = status
+        if disabled:
+            status.state = "disabled"
+            return
+        try:
+            self._pluggy.register(found.load(), name=found.name)
+            self._check_hooks(found.name)
+        # A plugin's module may raise anything while it is imported, SystemExit included.
+        except (Exception, SystemExit) as error:
+            if self._pluggy.has_plugin(found.name):
+                self._pluggy.unregister(name=found.name)
+            self._fail(status, error)
+        self._registries.clear()
+
+    def _check_hooks(self, name: str) -> None:
+        known = [spec for spec in dir(hookspecs) if spec.startswith("modelyard_")]
+        for caller in self._pluggy.get_hookcallers(self._pluggy.get_plugin(name)) or ():
+            own = [impl for impl in caller.get_hookimpls() if impl.plugin_name == name]
+            if not caller.has_spec() and not all(impl.optionalhook for impl in own):
+                raise AttributeError(f"no hook is called {caller.name!r}{did_you_mean(caller.name, known)}")
+            if any(impl.hookwrapper or impl.wrapper for impl in own):
+                raise TypeError(f"{caller.name} is a hook wrapper; each hook is called on its own here")
+
+    def _fail(self, status: PluginStatus, error: BaseException) -> None:
+        status.state = "failed"
+        status.error = f"{type(error).__name__}: {error}"
+        if self._strict:
+            raise BrokenPluginError(f"plugin {status.plugin!r}: {status.error}") from error
+        _log.warning("plugin failed", plugin=status.plugin, error=status.error)
+
+    # -- what there is -------------------------------------------------------------------------
+
+    @property
+    def statuses(self) -> tuple[PluginStatus, ...]:
+        """Every plugin that was found, in the order of loading; all hooks of registration called."""
+        for kind in KINDS:
+            self._registry(kind.word)
+        return tuple(self._statuses.values())
+
+    @property
+    def codecs(self) -> Registry[Codec]:
+        """The codecs."""
+        return self._registry("codec")
+
+    @property
+    def hardware(self) -> Registry[Hardware]:
+        """The kinds of hardware."""
+        return self._registry("hardware")
+
+    @property
+    def launchers(self) -> Registry[Launcher]:
+        """The launchers."""
+        return self._registry("launcher")
+
+    @property
+    def packagers(self) -> Registry[Packager]:
+        """The packagers."""
+        return self._registry("packager")
+
+    @property
+    def storages(self) -> Registry[Storage]:
+        """The storages."""
+        return self._registry("storage")
+
+    @property
+    def backends(self) -> Registry[Backend]:
+        """The backends."""
+        return self._registry("backend")
+
+    def registry(self, word: str) -> Registry[Any]:
+        """Return the registry of a kind by its word (``"codec"``)."""
+        return self._registry(word)
+
+    def _registry(self, word: str) -> Registry[Any]:
+        if word not in self._registries:
+            kind = next(kind for kind in KINDS if kind.word == word)
+            self._registries[word] = Registry(word, tuple(self._providers(kind)), self._failures_note)
+        return self._registries[word]
+
+    def _providers(self, kind: Kind) -> Iterator[Provider[Any]]:
+        for plugin, classes in self._each(kind.hook, {}):
+            status = self._statuses[plugin]
+            try:
+                for cls in _checked(kind, classes):
+                    yield Provider(kind.word, cls, plugin, status.distribution, status.version)
+            except Exception as error:
+                self._fail(status, error)
+
+    def _failures_note(self) -> str:
+        failed = [s for s in self._statuses.values() if s.state == "failed"]
+        notes = "; ".join(f"{s.plugin} ({s.error})" for s in failed)
+        return f". Plugins that failed to load: {notes}" if notes else ""
+
+    # -- calling hooks -------------------------------------------------------------------------
+
+    def _each(self, hook: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield each plugin's answer to `hook`, in the order of registration.
+
+        pluggy's own call ends at the first exception and loses everybody's results; here an
+        exception fails the plugin that raised it and nobody else.
+        """
+        caller = getattr(self._pluggy.hook, hook)
+        for impl in caller.get_hookimpls():
+            status = self._statuses[impl.plugin_name]
+            try:
+                yield impl.plugin_name, impl.function(*(arguments[name] for name in impl.argnames))
+            except Exception as error:
+                self._fail(status, RuntimeError(f"{hook} raised {type(error).__name__}: {error}"))
+
+    def _select(self, hook: str, word: str, arguments: Mapping[str, Any]) -> ProviderRef | None:
+        """Return the first answer, asked in pluggy's order: tryfirst, last registered, ..., trylast."""
+        for impl in reversed(getattr(self._pluggy.hook, hook).get_hookimpls()):
+            try:
+                answer = impl.function(*(arguments[name] for name in impl.argnames))
+            except Exception as error:
+                status = self._statuses[impl.plugin_name]
+                self._fail(status, RuntimeError(f"{hook} raised {type(error).__name__}: {error}"))
+                continue
+            if answer is not None:
+                return self.resolve(word, answer)
+        return None
+
+    def resolve(self, word: str, wanted: ProviderRef | str) -> ProviderRef:
+        """Return `wanted` with the distribution and version of the provider that it names."""
+        ref = ProviderRef(wanted) if isinstance(wanted, str) else wanted
+        return self._registry(word).get(ref.name).ref(ref.options)
+
+    # -- selection: what was asked for, else a plugin's choice, else what providers declare -------
+
+    def select_hardware(self, resources: Resources) -> ProviderRef:
+        """Return the hardware for these resources. Raises `UnknownProviderError`."""
+        chosen = self._select("modelyard_select_hardware", "hardware", {"resources": resources})
+        return chosen or self._by_instance_type("hardware", resources)
+
+    def select_backend(self, resources: Resources) -> ProviderRef:
+        """Return the backend that offers these resources. Raises `UnknownProviderError`."""
+        chosen = self._select("modelyard_select_backend", "backend", {"resources": resources})
+        return chosen or self._by_instance_type("backend", resources)
+
+    def select_launcher(
+        self, resources: Resources, hardware: str, distribution: Mapping[str, Any] | None
+    ) -> ProviderRef:
+        """Return the launcher for ``distribution={...}`` as SDK v2 spells it.
+
+        One key is the strategy and its value the launcher's options, of which ``enabled`` switches
+        it. Raises `UnknownProviderError` for a strategy that no launcher declares.
+        """
+        wanted = {
+            key: {k: v for k, v in options.items() if k != "enabled"}
+            for key, options in (distribution or {}).items()
+            if options.get("enabled", True)
+        }
+        arguments = {"resources": resources, "hardware": hardware, "distribution": wanted}
+        if chosen := self._select("modelyard_select_launcher", "launcher", arguments):
+            return chosen
+        if not wanted:
+            return next(p for p in self.launchers if not p.declares("distributions")).ref()
+        known = self.launchers.declared("distributions")
+        if len(wanted) > 1:
+            raise UnknownProviderError(f"distribution takes one strategy, not {', '.join(sorted(wanted))}")
+        strategy, options = next(iter(wanted.items()))
+        provider = self.launchers.declaring("distributions", strategy)
+        if provider is None:
+            hint = did_you_mean(strategy, known)
+            raise UnknownProviderError(
+                f"no launcher provides the distribution {strategy!r}{hint}{self._failures_note()}"
+            )
+        return provider.ref(options)
+
+    def select_packager(self, source: SourceCode | None) -> ProviderRef:
+        """Return the packager for this source."""
+        chosen = self._select("modelyard_select_packager", "packager", {"source": source})
+        return chosen or self.resolve("packager", "tarball")
+
+    def _by_instance_type(self, word: str, resources: Resources) -> ProviderRef:
+        registry = self._registry(word)
+        provider = registry.declaring("instance_types", resources.instance_type, pattern=True)
+        if provider is None:
+            hint = did_you_mean(resources.instance_type, registry.declared("instance_types"))
+            raise UnknownProviderError(
+                f"no {word} offers instance_type {resources.instance_type!r}{hint}{self._failures_note()}"
+            )
+        return provider.ref()
+
+    # -- lifecycle -----------------------------------------------------------------------------
+
+    def job_environ(self, host: Host, hardware: str) -> dict[str, str]:
+        """Return the variables that plugins add to a job's environment."""
+        environ: dict[str, str] = {}
+        for _, added in self._each("modelyard_job_environ", {"host": host, "hardware": hardware}):
+            environ.update(added or {})
+        return environ
+
+    def job_started(self, plan: TrainingPlan) -> None:
+        """Tell the plugins that a job was submitted."""
+        self._observe("modelyard_job_started", {"plan": plan})
+
+    def job_finished(self, description: JobDescription) -> None:
+        """Tell the plugins that a job reached a terminal state."""
+        self._observe("modelyard_job_finished", {"description": description})
+
+    def model_loaded(self, model: object, model_dir: Path) -> None:
+        """Tell the plugins that a worker has loaded its model."""
+        self._observe("modelyard_model_loaded", {"model": model, "model_dir": model_dir})
+
+    def wrap_handler(self, handler: "Handler") -> "Handler":
+        """Return `handler` inside the middleware of all plugins."""
+        caller = self._pluggy.hook.modelyard_wrap_handler
+        for impl in caller.get_hookimpls():
+            try:
+                handler = impl.function(*(handler for _ in impl.argnames)) or handler
+            except Exception as error:
+                self._fail(self._statuses[impl.plugin_name], error)
+        return handler
+
+    def _observe(self, hook: str, arguments: Mapping[str, Any]) -> None:
+        for _ in self._each(hook, arguments):
+            pass
+
+
+def _builtins() -> Iterable[_Found]:
+    from modelyard.__about__ import __version__
+
+    for module in BUILTIN_PLUGINS:
+        name = module.removesuffix(".plugin").removeprefix("modelyard.").replace("plugins.", "")
+        yield _Found(name, _importer(module), "modelyard", __version__)
+
+
+def _importer(module: str) -> Callable[[], object]:
+    return lambda: importlib.import_module(module)
+
+
+def _installed() -> Iterable[_Found]:
+    from importlib.metadata import entry_points
+
+    for entry_point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
+        distribution, version = _origin(entry_point)
+        yield _Found(entry_point.name, entry_point.load, distribution, version)
+
+
+def _origin(entry_point: "EntryPoint") -> tuple[str, str]:
+    dist = entry_point.dist
+    return (dist.name, dist.version) if dist is not None else ("", "")
+
+
+def _checked(kind: Kind, classes: Any) -> tuple[type, ...]:
+    """Return the classes that a registration hook gave, if each has the members of its Protocol."""
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise TypeError(f"{kind.hook} must return an iterable of classes, not {classes!r}")
+    checked = tuple(classes)
+    for cls in checked:
+        if not isinstance(cls, type):
+            raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
+        if not isinstance(getattr(cls, "name", None), str) or not getattr(cls, "name", None):
+            raise TypeError(f"{cls.__qualname__} has no name: a {kind.word} class needs `name = \"...\"`")
+        missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]
+        if missing:
+            raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
+    return checked
+
+
+def _members(protocol: type) -> list[str]:
+    names = {*protocol.__dict__, *protocol.__dict__.get("__annotations__", {})}
+    return sorted(name for name in names if not name.startswith("_"))

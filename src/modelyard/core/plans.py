@@ -1,0 +1,252 @@
+"""A job and an endpoint as frozen values: printed, compared, saved as JSON, handed to any backend."""
+
+import enum
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+import attrs
+
+from modelyard.core.errors import InvalidPlanError
+from modelyard.core.values import freeze, from_json, to_json
+
+_NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class JobStatus(enum.StrEnum):
+    """The states of a training job, by SageMaker's names."""
+
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended; a terminal state never changes."""
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED)
+
+
+class EndpointStatus(enum.StrEnum):
+    """The states of an endpoint, by SageMaker's names; ``Deleted`` is what is left in the records."""
+
+    CREATING = "Creating"
+    IN_SERVICE = "InService"
+    DELETING = "Deleting"
+    FAILED = "Failed"
+    DELETED = "Deleted"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the endpoint has ended; a terminal state never changes."""
+        return self in (EndpointStatus.FAILED, EndpointStatus.DELETED)
+
+
+def check_name(what: str, name: str) -> str:
+    """Return `name` if SageMaker would take it as the name of a job or an endpoint.
+
+    Raises `InvalidPlanError` otherwise: names become folders, so nothing else is let through.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidPlanError(
+            f"{what} {name!r} is not a valid name: use 1 to 63 letters, digits and hyphens, "
+            "starting and ending with a letter or digit"
+        )
+    return name
+
+
+def unique_name(base: str, now: datetime | None = None) -> str:
+    """Return ``<base>-<UTC time to the millisecond>-<4 hex digits>``, cut to 63 characters.
+
+    SDK v2 has the same shape without the digits, and two jobs of one millisecond collide there.
+    """
+    moment = now or datetime.now(UTC)
+    suffix = f"{moment:%Y-%m-%d-%H-%M-%S}-{moment.microsecond // 1000:03d}-{secrets.token_hex(2)}"
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", base).strip("-")[: 62 - len(suffix)].rstrip("-")
+    return f"{stem or 'job'}-{suffix}"
+
+
+def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    frozen: Mapping[str, Any] = freeze(value or {})
+    return frozen
+
+
+class JsonValue:
+    """What every plan value can do: become JSON and come back from it."""
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        """Return the value as indented JSON."""
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Return the value that `to_json` wrote. Raises `InvalidPlanError`."""
+        return from_json(cls, text)
+
+
+@attrs.frozen
+class ProviderRef(JsonValue):
+    """Which provider a plan uses: its name, its options, and the distribution that it came from.
+
+    The job compares ``distribution`` and ``version`` with what is installed where it runs.
+    """
+
+    name: str
+    options: Mapping[str, Any] = attrs.field(factory=dict, converter=_frozen_mapping)
+    distribution: str = ""
+    version: str = ""
+
+    def __str__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        origin = f" from {self.distribution} {self.version}" if self.distribution else ""
+        return f"{self.name}({options}){origin}" if options else f"{self.name}{origin}"
+
+
+@attrs.frozen
+class SourceCode(JsonValue):
+    """The user's code: ``entry_point`` inside ``source_dir``, with ``dependencies`` beside it.
+
+    ``source_dir``: a folder, a ``.tar.gz`` of one, or None where ``entry_point`` is a file of its
+    own; ``dependencies``: further files and folders, copied next to the entry point.
+    """
+
+    entry_point: str
+    source_dir: str | None = None
+    dependencies: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+
+
+@attrs.frozen
+class ModelSource(JsonValue):
+    """Where a model comes from: the URI or path of a ``model.tar.gz`` or of a folder."""
+
+    uri: str
+
+
+@attrs.frozen
+class Channel(JsonValue):
+    """One input of a training job, seen by the script at ``SM_CHANNEL_<NAME>``."""
+
+    name: str = attrs.field()
+    uri: str
+    content_type: str | None = None
+
+    @name.validator
+    def _check_name(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if not _CHANNEL.fullmatch(value) or value in (".", ".."):
+            raise InvalidPlanError(
+                f"{value!r} is not a channel name: use 1 to 64 letters, digits, '.', '_' and '-'"
+            )
+
+
+@attrs.frozen
+class Resources(JsonValue):
+    """What to run on: ``instance_count`` machines of ``instance_type``."""
+
+    instance_type: str = "local"
+    instance_count: int = attrs.field(default=1)
+    accelerator_type: str | None = None
+
+    @instance_count.validator
+    def _check_count(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        if type(value) is not int or value < 1:
+            raise InvalidPlanError(f"instance_count must be a whole number of at least 1, not {value!r}")
+
+
+def _hyperparameters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    for key, item in (value or {}).items():
+        if not isinstance(key, str):
+            raise InvalidPlanError(f"hyperparameter names are strings, not {key!r}")
+        try:
+            json.dumps(item)
+        except (TypeError, ValueError) as error:
+            raise InvalidPlanError(
+                f"hyperparameter {key!r} is a {type(item).__name__}, which JSON cannot carry; "
+                "pass a number, a string, a boolean, None, or lists and dicts of these"
+            ) from error
+    return _frozen_mapping(value)
+
+
+def _environment(value: Mapping[str, str] | None) -> Mapping[str, str]:
+    for key, item in (value or {}).items():
+        if not isinstance(key, str) or not isinstance(item, str):
+            raise InvalidPlanError(f"environment variable {key!r} must map to a string, not {item!r}")
+        if not key or "=" in key or "\0" in key + item:
+            raise InvalidPlanError(f"{key!r} cannot be the name of an environment variable")
+    return _frozen_mapping(value)
+
+
+@attrs.frozen
+class TrainingPlan(JsonValue):
+    """Everything about a training job before it runs. ``print(plan)`` is a dry run."""
+
+    job_name: str = attrs.field(converter=lambda name: check_name("job name", name))
+    source: SourceCode
+    backend: ProviderRef
+    hardware: ProviderRef
+    launcher: ProviderRef
+    packager: ProviderRef
+    resources: Resources = attrs.field(factory=Resources)
+    hyperparameters: Mapping[str, Any] = attrs.field(factory=dict, converter=_hyperparameters)
+    channels: tuple[Channel, ...] = attrs.field(default=(), converter=tuple)
+    environment: Mapping[str, str] = attrs.field(factory=dict, converter=_environment)
+    output_path: str | None = None
+    framework_version: str | None = None
+    py_version: str | None = None
+    role: str | None = None
+
+    title: ClassVar[str] = "training plan"
+
+    def __str__(self) -> str:
+        return _table(self.title, self.job_name, self)
+
+
+@attrs.frozen
+class EndpointPlan(JsonValue):
+    """Everything about an endpoint before it runs.
+
+    ``startup_timeout``: seconds that the model may take to load.
+    """
+
+    endpoint_name: str = attrs.field(converter=lambda name: check_name("endpoint name", name))
+    model: ModelSource
+    backend: ProviderRef
+    hardware: ProviderRef
+    packager: ProviderRef
+    source: SourceCode | None = None
+    resources: Resources = attrs.field(factory=Resources)
+    environment: Mapping[str, str] = attrs.field(factory=dict, converter=_environment)
+    startup_timeout: float = 480.0
+    framework_version: str | None = None
+    py_version: str | None = None
+    role: str | None = None
+
+    title: ClassVar[str] = "endpoint plan"
+
+    def __str__(self) -> str:
+        return _table(self.title, self.endpoint_name, self)
+
+
+def _table(title: str, name: str, plan: Any) -> str:
+    """Return one line per field that says something, nested values on one line each."""
+    lines = [f"{title} {name}"]
+    for field in attrs.fields(type(plan))[1:]:
+        value = getattr(plan, field.name)
+        if value is None or value == () or value == {}:
+            continue
+        lines.extend(f"  {label:<18}{text}" for label, text in _rows(field.name, value))
+    return "\n".join(lines)
+
+
+def _rows(label: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [(label if i == 0 else "", f"{k} = {v!r}") for i, (k, v) in enumerate(value.items())]
+    if isinstance(value, tuple):
+        return [(label if i == 0 else "", str(v)) for i, v in enumerate(value)]
+    return [(label, str(value))]

@@ -1,0 +1,143 @@
+"""Providers of one kind by name: looked up once, with errors that help."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Generic, TypeVar, cast
+
+import attrs
+
+from modelyard.core.errors import (
+    InvalidPlanError,
+    ProviderConflictError,
+    UnknownProviderError,
+    UnsupportedMediaTypeError,
+    did_you_mean,
+)
+from modelyard.core.media_types import negotiate, parse_media_type
+from modelyard.core.plans import ProviderRef
+
+P = TypeVar("P")
+
+
+@attrs.frozen
+class Provider(Generic[P]):
+    """A provider class and where it came from.
+
+    ``plugin``: the name it was registered under; ``distribution`` and ``version``: of the package
+    that brought it, empty for a plugin that was registered by hand.
+    """
+
+    kind: str
+    cls: type[P]
+    plugin: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def name(self) -> str:
+        """The provider's identity."""
+        return cast(str, cast(Any, self.cls).name)
+
+    @property
+    def source(self) -> str:
+        """The distribution and its version, for people."""
+        return f"{self.distribution} {self.version}".strip() or self.plugin
+
+    def declares(self, attribute: str) -> tuple[str, ...]:
+        """Return a tuple that the class declares (media types, schemes, instance types)."""
+        return tuple(getattr(self.cls, attribute, ()))
+
+    def create(self, options: Mapping[str, Any] | None = None) -> P:
+        """Return an instance with these options. Raises `InvalidPlanError` for an unknown option."""
+        known = inspect.signature(self.cls).parameters
+        for option in options or {}:
+            if option not in known:
+                raise InvalidPlanError(
+                    f"{self.kind} {self.name!r} has no option {option!r}{did_you_mean(option, known)}"
+                )
+        return self.cls(**(options or {}))
+
+    def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
+        """Return what a plan records of this provider."""
+        return ProviderRef(self.name, options or {}, self.distribution, self.version)
+
+
+class Registry(Generic[P]):
+    """All providers of one kind. A name that two plugins provide is an error when it is used."""
+
+    def __init__(
+        self, kind: str, providers: tuple[Provider[P], ...], note: Callable[[], str] = lambda: ""
+    ) -> None:
+        self.kind = kind
+        self._providers = providers
+        self._note = note
+
+    def __iter__(self) -> Iterator[Provider[P]]:
+        return iter(self._providers)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the registered names, sorted, each once."""
+        return tuple(sorted({provider.name for provider in self._providers}))
+
+    def get(self, name: str) -> Provider[P]:
+        """Return the provider of that name.
+
+        Raises `UnknownProviderError` with the closest name and the plugins that failed to load, and
+        `ProviderConflictError` where two plugins provide it.
+        """
+        found = [provider for provider in self._providers if provider.name == name]
+        if not found:
+            hint = did_you_mean(name, self.names())
+            raise UnknownProviderError(f"no {self.kind} is called {name!r}{hint}{self._note()}")
+        return self._only(found, f"the {self.kind} {name!r}")
+
+    def create(self, ref: ProviderRef | str) -> P:
+        """Return an instance of the provider that `ref` names, with its options."""
+        if isinstance(ref, str):
+            return self.get(ref).create()
+        return self.get(ref.name).create(ref.options)
+
+    def declaring(self, attribute: str, value: str, *, pattern: bool = False) -> Provider[P] | None:
+        """Return the one provider whose tuple `attribute` holds `value`, or None.
+
+        With `pattern` the tuple holds shell-style patterns. Raises `ProviderConflictError` for two.
+        """
+        match = fnmatchcase if pattern else str.__eq__
+        found = [p for p in self if any(match(value, item) for item in p.declares(attribute))]
+        return self._only(found, f"{value!r} ({attribute} of a {self.kind})") if found else None
+
+    def declared(self, attribute: str) -> tuple[str, ...]:
+        """Return everything that the providers declare under `attribute`, sorted, each once."""
+        return tuple(sorted({item for provider in self for item in provider.declares(attribute)}))
+
+    def note(self) -> str:
+        """Return the end of an error message that names the plugins that failed to load."""
+        return self._note()
+
+    def _only(self, found: list[Provider[P]], what: str) -> Provider[P]:
+        if len(found) > 1:
+            sources = " and ".join(f"{p.source} (plugin {p.plugin!r})" for p in found)
+            names = ",".join(p.plugin for p in found[1:])
+            raise ProviderConflictError(
+                f"{what} is provided by {sources}; uninstall one of them, or turn one off with "
+                f"MODELYARD_PLUGINS_DISABLED={names}"
+            )
+        return found[0]
+
+
+def codec_for(codecs: Registry[P], content_type: str) -> P:
+    """Return the codec that reads `content_type`. Raises `UnsupportedMediaTypeError`."""
+    media_type = parse_media_type(content_type)
+    provider = media_type and codecs.declaring("media_types", media_type.essence)
+    if not provider:
+        known = ", ".join(codecs.declared("media_types"))
+        said = f"{content_type!r} is not supported" if content_type.strip() else "Content-Type is missing"
+        raise UnsupportedMediaTypeError(f"{said}; supported: {known}{codecs.note()}")
+    return provider.create()
+
+
+def negotiate_codec(codecs: Registry[P], accept: str) -> tuple[str, P] | None:
+    """Return the media type that `accept` wants most and its codec, or None if there is none."""
+    chosen = negotiate(accept, codecs.declared("media_types"))
+    return None if chosen is None else (chosen, codec_for(codecs, chosen))

@@ -1,0 +1,1 @@
+"""Built-in plugins: launchers, packagers, storages and backends."""

@@ -1,0 +1,1 @@
+"""From an entry point to the command that one host runs."""

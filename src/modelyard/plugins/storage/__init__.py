@@ -1,0 +1,1 @@
+"""URI schemes: trees and objects in and out."""

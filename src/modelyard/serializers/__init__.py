@@ -1,0 +1,1 @@
+"""Codecs: bytes of a media type to and from Python values."""
