@@ -182,6 +182,10 @@ class Packager(Protocol):
         """
         ...
 
+    def pack_tree(self, folder: Path, archive: Path) -> Bundle:
+        """Write the content of `folder` as it is to the new file `archive`. Raises `PackagingError`."""
+        ...
+
     def unpack(self, archive: Path, into: Path) -> None:
         """Unpack an archive into the new or empty folder `into`; `into` appears whole or not at all.
 

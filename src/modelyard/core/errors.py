@@ -3,7 +3,7 @@
 ::
 
     ModelyardError
-    ├── InvalidPlanError (ValueError)             a keyword, a name, a channel, an environment: the caller's input
+    ├── InvalidPlanError (ValueError)             a keyword, a name, a channel: the caller's input
     ├── PluginError
     │   ├── UnknownProviderError (LookupError)    nothing of that name is registered
     │   ├── ProviderConflictError                 two distributions provide one name

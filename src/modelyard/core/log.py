@@ -16,10 +16,17 @@ logging.getLogger("modelyard").addHandler(logging.NullHandler())
 class Logger(Protocol):
     """What modelyard calls on a logger: an event and its fields."""
 
-    def debug(self, event: str, **fields: Any) -> None: ...
-    def info(self, event: str, **fields: Any) -> None: ...
-    def warning(self, event: str, **fields: Any) -> None: ...
-    def error(self, event: str, **fields: Any) -> None: ...
+    def debug(self, event: str, **fields: Any) -> None:
+        """Log what helps to follow the code."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log a step that went as planned."""
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log something that went wrong and was put up with."""
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Log something that made a job, an endpoint or a request fail."""
 
 
 class _LazyLogger:

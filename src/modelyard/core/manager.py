@@ -7,6 +7,7 @@ handed it.
 """
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from modelyard.core.contracts import (
     Packager,
     Storage,
 )
-from modelyard.core.errors import BrokenPluginError, UnknownProviderError, did_you_mean
+from modelyard.core.errors import BrokenPluginError, InvalidPlanError, UnknownProviderError, did_you_mean
 from modelyard.core.log import get_logger
 from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
 from modelyard.core.registry import Provider, Registry
@@ -132,20 +133,20 @@ class PluginManager:
         A plugin that is broken is raised here as `BrokenPluginError`: its author is the caller.
         """
         label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
-        self._add(_Found(label, lambda: plugin, "", ""))
-        if error := self._statuses[label].error:
-            raise BrokenPluginError(f"plugin {label!r}: {error}")
+        status = self._add(_Found(label, lambda: plugin, "", ""))
+        if status.error:
+            raise BrokenPluginError(f"plugin {label!r}: {status.error}")
 
-    def _add(self, found: _Found, *, disabled: bool = False) -> None:
+    def _add(self, found: _Found, *, disabled: bool = False) -> PluginStatus:
         status = PluginStatus(found.name, found.distribution, found.version)
         if found.name in self._statuses:
-            self._statuses[found.name + "#2"] = status
+            self._statuses[f"{found.name}#{len(self._statuses)}"] = status
             self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already"))
-            return
+            return status
         self._statuses[found.name] = status
         if disabled:
             status.state = "disabled"
-            return
+            return status
         try:
             self._pluggy.register(found.load(), name=found.name)
             self._check_hooks(found.name)
@@ -155,6 +156,7 @@ class PluginManager:
                 self._pluggy.unregister(name=found.name)
             self._fail(status, error)
         self._registries.clear()
+        return status
 
     def _check_hooks(self, name: str) -> None:
         known = [spec for spec in dir(hookspecs) if spec.startswith("modelyard_")]
@@ -171,6 +173,9 @@ class PluginManager:
         if self._strict:
             raise BrokenPluginError(f"plugin {status.plugin!r}: {status.error}") from error
         _log.warning("plugin failed", plugin=status.plugin, error=status.error)
+
+    def _reject(self, plugin: str, why: str) -> None:
+        self._fail(self._statuses[plugin], TypeError(why))
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -260,8 +265,10 @@ class PluginManager:
                 status = self._statuses[impl.plugin_name]
                 self._fail(status, RuntimeError(f"{hook} raised {type(error).__name__}: {error}"))
                 continue
-            if answer is not None:
+            if isinstance(answer, (str, ProviderRef)):
                 return self.resolve(word, answer)
+            if answer is not None:
+                self._reject(impl.plugin_name, f"{hook} must return a name or a ProviderRef, not {answer!r}")
         return None
 
     def resolve(self, word: str, wanted: ProviderRef | str) -> ProviderRef:
@@ -289,27 +296,30 @@ class PluginManager:
         One key is the strategy and its value the launcher's options, of which ``enabled`` switches
         it. Raises `UnknownProviderError` for a strategy that no launcher declares.
         """
-        wanted = {
-            key: {k: v for k, v in options.items() if k != "enabled"}
-            for key, options in (distribution or {}).items()
-            if options.get("enabled", True)
-        }
+        wanted = _enabled_strategies(distribution or {})
         arguments = {"resources": resources, "hardware": hardware, "distribution": wanted}
         if chosen := self._select("modelyard_select_launcher", "launcher", arguments):
             return chosen
-        if not wanted:
-            return next(p for p in self.launchers if not p.declares("distributions")).ref()
-        known = self.launchers.declared("distributions")
         if len(wanted) > 1:
             raise UnknownProviderError(f"distribution takes one strategy, not {', '.join(sorted(wanted))}")
-        strategy, options = next(iter(wanted.items()))
+        for strategy, options in wanted.items():
+            return self._by_distribution(strategy, options)
+        return self._without_distribution()
+
+    def _by_distribution(self, strategy: str, options: Mapping[str, Any]) -> ProviderRef:
         provider = self.launchers.declaring("distributions", strategy)
         if provider is None:
-            hint = did_you_mean(strategy, known)
+            hint = did_you_mean(strategy, self.launchers.declared("distributions"))
             raise UnknownProviderError(
                 f"no launcher provides the distribution {strategy!r}{hint}{self._failures_note()}"
             )
         return provider.ref(options)
+
+    def _without_distribution(self) -> ProviderRef:
+        provider = next((p for p in self.launchers if not p.declares("distributions")), None)
+        if provider is None:
+            raise UnknownProviderError(f"no launcher runs a job without distribution{self._failures_note()}")
+        return provider.ref()
 
     def select_packager(self, source: SourceCode | None) -> ProviderRef:
         """Return the packager for this source."""
@@ -331,8 +341,11 @@ class PluginManager:
     def job_environ(self, host: Host, hardware: str) -> dict[str, str]:
         """Return the variables that plugins add to a job's environment."""
         environ: dict[str, str] = {}
-        for _, added in self._each("modelyard_job_environ", {"host": host, "hardware": hardware}):
-            environ.update(added or {})
+        for plugin, added in self._each("modelyard_job_environ", {"host": host, "hardware": hardware}):
+            if _is_environ(added):
+                environ.update(added)
+            else:
+                self._reject(plugin, f"modelyard_job_environ must return strings by name, not {added!r}")
         return environ
 
     def job_started(self, plan: TrainingPlan) -> None:
@@ -349,13 +362,14 @@ class PluginManager:
 
     def wrap_handler(self, handler: "Handler") -> "Handler":
         """Return `handler` inside the middleware of all plugins."""
-        caller = self._pluggy.hook.modelyard_wrap_handler
-        for impl in caller.get_hookimpls():
-            try:
-                handler = impl.function(*(handler for _ in impl.argnames)) or handler
-            except Exception as error:
-                self._fail(self._statuses[impl.plugin_name], error)
-        return handler
+        arguments = {"handler": handler}
+        # `_each` is lazy, so each plugin is handed what the one before it returned.
+        for plugin, outer in self._each("modelyard_wrap_handler", arguments):
+            if callable(outer):
+                arguments["handler"] = outer
+            elif outer is not None:
+                self._reject(plugin, f"modelyard_wrap_handler must return a handler, not {outer!r}")
+        return arguments["handler"]
 
     def _observe(self, hook: str, arguments: Mapping[str, Any]) -> None:
         for _ in self._each(hook, arguments):
@@ -387,6 +401,25 @@ def _origin(entry_point: "EntryPoint") -> tuple[str, str]:
     return (dist.name, dist.version) if dist is not None else ("", "")
 
 
+def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each strategy that is not switched off, without the switch."""
+    for strategy, options in distribution.items():
+        if not isinstance(options, Mapping):
+            raise InvalidPlanError(
+                f"distribution takes options by strategy, such as {{{strategy!r}: {{'enabled': True}}}}, "
+                f"not {options!r} for {strategy!r}"
+            )
+    return {
+        strategy: {key: value for key, value in options.items() if key != "enabled"}
+        for strategy, options in distribution.items()
+        if options.get("enabled", True)
+    }
+
+
+def _is_environ(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))
+
+
 def _checked(kind: Kind, classes: Any) -> tuple[type, ...]:
     """Return the classes that a registration hook gave, if each has the members of its Protocol."""
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
@@ -396,7 +429,7 @@ def _checked(kind: Kind, classes: Any) -> tuple[type, ...]:
         if not isinstance(cls, type):
             raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
         if not isinstance(getattr(cls, "name", None), str) or not getattr(cls, "name", None):
-            raise TypeError(f"{cls.__qualname__} has no name: a {kind.word} class needs `name = \"...\"`")
+            raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
         missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]
         if missing:
             raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
@@ -404,5 +437,5 @@ def _checked(kind: Kind, classes: Any) -> tuple[type, ...]:
 
 
 def _members(protocol: type) -> list[str]:
-    names = {*protocol.__dict__, *protocol.__dict__.get("__annotations__", {})}
+    names = {*vars(protocol), *inspect.get_annotations(protocol)}
     return sorted(name for name in names if not name.startswith("_"))

@@ -8,7 +8,7 @@ import attrs
 
 from modelyard.core.values import freeze
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105: a grammar's token, not a secret
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar's token, not a secret
 _TYPE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*")
 _PARAMETER = re.compile(rf"\s*;\s*(?:({_TOKEN})=({_TOKEN}|\"(?:[^\"\\]|\\.)*\"))?\s*")
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
@@ -25,9 +25,10 @@ class MediaType:
     def quality(self) -> float:
         """The weight ``q``, from 0 to 1; 1 where it is absent or makes no sense."""
         try:
-            return min(max(float(self.parameters.get("q", 1)), 0.0), 1.0)
+            weight = float(self.parameters.get("q", 1))
         except ValueError:
             return 1.0
+        return weight if 0.0 <= weight <= 1.0 else 1.0
 
     def covers(self, essence: str) -> bool:
         """Tell whether this media range includes the media type `essence`."""

@@ -4,16 +4,17 @@ import enum
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 import attrs
 
 from modelyard.core.errors import InvalidPlanError
-from modelyard.core.values import freeze, from_json, to_json
+from modelyard.core.values import freeze, from_json, thaw, to_json
 
-_NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
+_NAME = re.compile(r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -71,9 +72,22 @@ def unique_name(base: str, now: datetime | None = None) -> str:
     return f"{stem or 'job'}-{suffix}"
 
 
+def _names(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(value)
+
+
 def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
     frozen: Mapping[str, Any] = freeze(value or {})
     return frozen
+
+
+REDACTED = "********"
+_SECRET = re.compile(r"secret|passw|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
+
+
+def redact(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with the value of each that looks like a secret replaced."""
+    return {key: REDACTED if _SECRET.search(key) else value for key, value in environment.items()}
 
 
 class JsonValue:
@@ -119,7 +133,23 @@ class SourceCode(JsonValue):
 
     entry_point: str
     source_dir: str | None = None
-    dependencies: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    dependencies: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+    @property
+    def program(self) -> str:
+        """The entry point's path inside the archive, with forward slashes."""
+        path = PurePath(self.entry_point)
+        if self.source_dir is None:
+            return path.name
+        if not path.is_absolute():
+            return path.as_posix()
+        try:
+            return path.relative_to(self.source_dir).as_posix()
+        except ValueError as error:
+            raise InvalidPlanError(
+                f"entry point {self.entry_point!r} is outside source_dir {self.source_dir!r}; "
+                "give its path relative to source_dir"
+            ) from error
 
 
 @attrs.frozen
@@ -145,6 +175,10 @@ class Channel(JsonValue):
             )
 
 
+def _channels(value: Iterable[Channel]) -> tuple[Channel, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class Resources(JsonValue):
     """What to run on: ``instance_count`` machines of ``instance_type``."""
@@ -159,12 +193,19 @@ class Resources(JsonValue):
             raise InvalidPlanError(f"instance_count must be a whole number of at least 1, not {value!r}")
 
 
+def _thawed(value: object) -> dict[str, Any]:
+    """Let `json.dumps` into the read-only mappings of a plan that a new plan is made from."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
+
+
 def _hyperparameters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
     for key, item in (value or {}).items():
         if not isinstance(key, str):
             raise InvalidPlanError(f"hyperparameter names are strings, not {key!r}")
         try:
-            json.dumps(item)
+            json.dumps(item, default=_thawed)
         except (TypeError, ValueError) as error:
             raise InvalidPlanError(
                 f"hyperparameter {key!r} is a {type(item).__name__}, which JSON cannot carry; "
@@ -182,11 +223,19 @@ def _environment(value: Mapping[str, str] | None) -> Mapping[str, str]:
     return _frozen_mapping(value)
 
 
+def _job_name(name: str) -> str:
+    return check_name("job name", name)
+
+
+def _endpoint_name(name: str) -> str:
+    return check_name("endpoint name", name)
+
+
 @attrs.frozen
 class TrainingPlan(JsonValue):
     """Everything about a training job before it runs. ``print(plan)`` is a dry run."""
 
-    job_name: str = attrs.field(converter=lambda name: check_name("job name", name))
+    job_name: str = attrs.field(converter=_job_name)
     source: SourceCode
     backend: ProviderRef
     hardware: ProviderRef
@@ -194,7 +243,7 @@ class TrainingPlan(JsonValue):
     packager: ProviderRef
     resources: Resources = attrs.field(factory=Resources)
     hyperparameters: Mapping[str, Any] = attrs.field(factory=dict, converter=_hyperparameters)
-    channels: tuple[Channel, ...] = attrs.field(default=(), converter=tuple)
+    channels: tuple[Channel, ...] = attrs.field(default=(), converter=_channels)
     environment: Mapping[str, str] = attrs.field(factory=dict, converter=_environment)
     output_path: str | None = None
     framework_version: str | None = None
@@ -203,8 +252,12 @@ class TrainingPlan(JsonValue):
 
     title: ClassVar[str] = "training plan"
 
+    def redacted(self) -> Self:
+        """Return the plan as it may be saved and shown: without the values of secret variables."""
+        return attrs.evolve(self, environment=redact(self.environment))
+
     def __str__(self) -> str:
-        return _table(self.title, self.job_name, self)
+        return _table(self.title, self.job_name, self.redacted())
 
 
 @attrs.frozen
@@ -214,7 +267,7 @@ class EndpointPlan(JsonValue):
     ``startup_timeout``: seconds that the model may take to load.
     """
 
-    endpoint_name: str = attrs.field(converter=lambda name: check_name("endpoint name", name))
+    endpoint_name: str = attrs.field(converter=_endpoint_name)
     model: ModelSource
     backend: ProviderRef
     hardware: ProviderRef
@@ -229,8 +282,12 @@ class EndpointPlan(JsonValue):
 
     title: ClassVar[str] = "endpoint plan"
 
+    def redacted(self) -> Self:
+        """Return the plan as it may be saved and shown: without the values of secret variables."""
+        return attrs.evolve(self, environment=redact(self.environment))
+
     def __str__(self) -> str:
-        return _table(self.title, self.endpoint_name, self)
+        return _table(self.title, self.endpoint_name, self.redacted())
 
 
 def _table(title: str, name: str, plan: Any) -> str:
@@ -238,7 +295,7 @@ def _table(title: str, name: str, plan: Any) -> str:
     lines = [f"{title} {name}"]
     for field in attrs.fields(type(plan))[1:]:
         value = getattr(plan, field.name)
-        if value is None or value == () or value == {}:
+        if value in (None, (), {}):
             continue
         lines.extend(f"  {label:<18}{text}" for label, text in _rows(field.name, value))
     return "\n".join(lines)
@@ -246,7 +303,17 @@ def _table(title: str, name: str, plan: Any) -> str:
 
 def _rows(label: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
-        return [(label if i == 0 else "", f"{k} = {v!r}") for i, (k, v) in enumerate(value.items())]
-    if isinstance(value, tuple):
-        return [(label if i == 0 else "", str(v)) for i, v in enumerate(value)]
-    return [(label, str(value))]
+        texts = [f"{key} = {json.dumps(thaw(item))}" for key, item in value.items()]
+    elif isinstance(value, tuple):
+        texts = [_line(item) for item in value]
+    else:
+        texts = [_line(value)]
+    return [(label if i == 0 else "", text) for i, text in enumerate(texts)]
+
+
+def _line(value: Any) -> str:
+    """Return a nested value on one line: its own text, or its fields that say something."""
+    if not attrs.has(type(value)) or isinstance(value, ProviderRef):
+        return str(value)
+    fields = ((field.name, thaw(getattr(value, field.name))) for field in attrs.fields(type(value)))
+    return ", ".join(f"{name}={item}" for name, item in fields if item not in (None, [], {}))

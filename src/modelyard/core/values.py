@@ -72,6 +72,8 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     elif kind is float:
         _expect(type(data) in (int, float), where, "a number", data)
     elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        values = [item.value for item in kind]
+        _expect(data in values, where, f"one of {values}", data)
         return kind(data)
     return data
 
@@ -94,6 +96,6 @@ def _hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in attrs.fields(cls)}
 
 
-def _expect(holds: bool, where: str, wanted: str, data: object) -> None:
+def _expect(holds: bool, where: str, wanted: str, data: object) -> None:  # noqa: FBT001 - read as assert
     if not holds:
         raise InvalidPlanError(f"{where} must be {wanted}, not {data!r}")

@@ -1,0 +1,74 @@
+"""A plan's files, moved by the packager that the plan names and the storages of its URIs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from modelyard.core.contracts import Bundle, Packager, Storage
+from modelyard.core.errors import StorageError, did_you_mean
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import ProviderRef
+
+
+@attrs.frozen
+class PluginCarrier:
+    """The `Carrier` of a plan. ``packing``: writes the plan's own archive into a folder."""
+
+    plugins: PluginManager
+    packager: Packager
+    packing: Callable[[Packager, Path], Bundle]
+
+    @classmethod
+    def of(
+        cls, plugins: PluginManager, packager: ProviderRef, packing: Callable[[Packager, Path], Bundle]
+    ) -> "PluginCarrier":
+        """Return a carrier with the packager that a plan names."""
+        return cls(plugins, plugins.packagers.create(packager), packing)
+
+    def pack(self, into: Path) -> Bundle:
+        """Write the plan's archive into the folder `into`."""
+        return self.packing(self.packager, into)
+
+    def unpack(self, archive: Path, into: Path) -> None:
+        """Unpack an archive into the new or empty folder `into`."""
+        self.packager.unpack(archive, into)
+
+    def download(self, uri: str, into: Path) -> None:
+        """Bring what is at `uri` into the folder `into`."""
+        storage_for(self.plugins, uri).download(uri, into)
+
+    def upload(self, path: Path, uri: str) -> str:
+        """Write the file or tree at `path` to `uri`."""
+        return storage_for(self.plugins, uri).upload(path, uri)
+
+    def prepare(self, uri: str) -> None:
+        """Make sure that an upload below `uri` can succeed."""
+        storage_for(self.plugins, uri).prepare(uri)
+
+
+def storage_for(plugins: PluginManager, uri: str) -> Storage:
+    """Return the storage of a URI's scheme. Raises `StorageError` where no plugin has one."""
+    scheme = urlsplit(uri).scheme
+    provider = plugins.storages.declaring("schemes", scheme)
+    if provider is None:
+        hint = did_you_mean(scheme, plugins.storages.declared("schemes"))
+        raise StorageError(
+            f"no storage reads {uri!r}: unknown scheme {scheme!r}{hint}{plugins.storages.note()}"
+        )
+    return provider.create()
+
+
+def as_uri(location: str | Path) -> str:
+    """Return a URI as it is, and a plain path as the ``file://`` URI of its absolute form."""
+    text = str(location)
+    if len(urlsplit(text).scheme) > 1:
+        return text
+    return Path(text).expanduser().absolute().as_uri()
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path of a ``file://`` URI, None for any other: what is here need not be fetched."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None

@@ -1,0 +1,90 @@
+"""Processes that do not outlive their purpose: the operating system's means, in one place.
+
+Linux has all of it. Elsewhere the calls that do not exist are left out, and what remains is the
+owner's pipe and the process group.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def become_subreaper() -> None:
+    """Make orphaned descendants this process's children, so that it can end and reap them."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def die_with_parent(sig: signal.Signals, parent: int) -> None:
+    """Have the kernel send `sig` to this process when its parent, whose pid is `parent`, dies.
+
+    The parent may have died before the call: then the signal is sent at once.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), sig)
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Yield (pid, exit code) of each child that has ended; a signal's number is negative."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def end_descendants(grace: float = 0.0) -> None:
+    """End and reap every process below this one: SIGTERM, `grace` seconds, then SIGKILL.
+
+    Reaps all children: for programs whose only purpose is to supervise. Returns within `grace` and
+    a few seconds, also if a process is stuck in the kernel.
+    """
+    if _no_children():
+        return
+    if grace > 0:
+        _signal_descendants(signal.SIGTERM)
+        _wait_for_children(grace)
+    for _ in range(50):
+        if _no_children():
+            return
+        _signal_descendants(signal.SIGKILL)
+        _wait_for_children(0.1)
+
+
+def _no_children() -> bool:
+    for _ in reap():
+        pass
+    try:
+        # WNOWAIT: looks whether there is a child without reaping it.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def _wait_for_children(seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not _no_children():
+        time.sleep(0.01)
+
+
+def _signal_descendants(sig: signal.Signals) -> None:
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.send_signal(sig)
