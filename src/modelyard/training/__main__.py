@@ -1,0 +1,33 @@
+"""The in-job program: ``python -m modelyard.training``."""
+
+import os
+import signal
+import sys
+
+from modelyard.core import log
+from modelyard.core.errors import ModelyardError
+from modelyard.core.layout import JobLayout, base_dir
+from modelyard.core.manager import PluginManager
+from modelyard.core.processes import die_with_parent
+from modelyard.training import failure, job
+
+
+def main() -> int:
+    """Run the job of ``SAGEMAKER_BASE_DIR`` (or ``/opt/ml``) and return the script's exit code."""
+    # Taken out: a program that the script starts has another parent.
+    if parent := int(os.environ.pop("MODELYARD_GUARD_PID", "0")):
+        die_with_parent(signal.SIGTERM, parent)
+    log.configure()
+    base = base_dir()
+    try:
+        return job.run(base, os.environ, PluginManager.discover())
+    except (ModelyardError, OSError) as error:
+        output = JobLayout(base).output
+        output.mkdir(parents=True, exist_ok=True)
+        said = failure.record(JobLayout(base).failure, failure.clip(str(error)))
+        print(f"modelyard: {said}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
