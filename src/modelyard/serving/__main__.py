@@ -1,0 +1,102 @@
+"""The in-endpoint program: ``python -m modelyard.serving``."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modelyard.core import log
+from modelyard.core.errors import ModelyardError
+from modelyard.core.http import Handler
+from modelyard.core.layout import JobLayout, base_dir
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import EndpointPlan, Resources
+from modelyard.core.processes import die_with_parent
+from modelyard.serving.app import DEFAULT_MAX_BODY, Application
+from modelyard.serving.handler import JSON, build_handler
+
+_GRACEFUL_SECONDS = 25
+_log = log.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve the model of ``SAGEMAKER_BASE_DIR`` (or ``/opt/ml``) until SIGTERM."""
+    # Taken out: a program that the model starts has another parent.
+    if parent := int(os.environ.pop("MODELYARD_GUARD_PID", "0")):
+        die_with_parent(signal.SIGTERM, parent)
+    log.configure()
+    base = base_dir()
+    # One thread for the model's whole life: it is loaded and called on the same one.
+    with ThreadPoolExecutor(1, "model") as executor:
+        try:
+            handler = executor.submit(_load, base, os.environ).result()
+        except ModelyardError as error:
+            traceback.print_exc()
+            _record_failure(base, str(error))
+            return 1
+        _serve(Application(handler, executor, max_body=_max_body(os.environ)), os.environ)
+    return 0
+
+
+def _load(base: Path, environ: Mapping[str, str]) -> Handler:
+    plugins = PluginManager.discover(environ)
+    plan_file = base / "modelyard.json"
+    if plan_file.is_file():
+        hardware = EndpointPlan.from_json(plan_file.read_bytes()).hardware
+    else:
+        hardware = plugins.select_hardware(Resources())
+    return build_handler(
+        base / "model",
+        plugins,
+        plugins.hardware.create(hardware),
+        program=environ.get("SAGEMAKER_PROGRAM") or None,
+        default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", JSON),
+    )
+
+
+def _serve(application: Application, environ: Mapping[str, str]) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+    with _socket(environ) as listening:
+        host, port = listening.getsockname()[:2]
+        _log.info("model loaded, serving", host=host, port=port)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _socket(environ: Mapping[str, str]) -> socket.socket:
+    """Return the socket that was passed on, or one on ``SAGEMAKER_BIND_TO_PORT`` (8080)."""
+    inherited = int(environ.get("MODELYARD_LISTEN_FD", "-1"))
+    if inherited >= 0:
+        return socket.socket(fileno=inherited)
+    return socket.create_server(("127.0.0.1", int(environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))), backlog=2048)
+
+
+def _max_body(environ: Mapping[str, str]) -> int:
+    megabytes = environ.get("SAGEMAKER_MAX_PAYLOAD_IN_MB")
+    return int(megabytes) * 1024 * 1024 if megabytes else DEFAULT_MAX_BODY
+
+
+def _record_failure(base: Path, text: str) -> None:
+    """Leave the reason where a backend looks for it; SageMaker has no such folder in an endpoint."""
+    path = JobLayout(base).failure
+    with contextlib.suppress(OSError):
+        path.write_text(text[:1024], "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,269 @@
+"""From a request to a response: everything that can be looked up is looked up here, once."""
+
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from modelyard.core.contracts import ArrayCodec, Codec, Hardware
+from modelyard.core.errors import (
+    DecodeError,
+    EncodeError,
+    NotAcceptableError,
+    ProviderConflictError,
+    UnsupportedMediaTypeError,
+    UserCodeError,
+)
+from modelyard.core.http import Handler, Request, Response
+from modelyard.core.log import get_logger
+from modelyard.core.manager import PluginManager
+from modelyard.core.media_types import negotiate, parse_accept, parse_media_type
+from modelyard.core.registry import Registry, codec_for
+from modelyard.serving import user_functions
+from modelyard.serving.context import Context, ServingProperties
+from modelyard.serving.user_functions import Function
+
+JSON = "application/json"
+_TEXT = (JSON, "text/csv")
+
+_log = get_logger(__name__)
+
+
+def build_handler(
+    model_dir: Path,
+    plugins: PluginManager,
+    hardware: Hardware,
+    *,
+    program: str | None = None,
+    default_accept: str = JSON,
+) -> Handler:
+    """Load the model of `model_dir` and return the handler of its endpoint.
+
+    `program`: the inference script, ``inference.py`` if there is one; `default_accept`: what a
+    client gets that does not say. Raises `UserCodeError` where the model cannot be loaded.
+    """
+    root = _unwrapped(model_dir)
+    os.chdir(root)
+    with _blamed("the inference script"):
+        functions = user_functions.load(root, program)
+    properties = ServingProperties(str(root))
+    if functions.model_fn:
+        with _blamed("model_fn"):
+            model = functions.model_fn(str(root), Context(properties))
+    else:
+        model = hardware.load(root)
+    plugins.model_loaded(model, root)
+    codecs = _CodecTable.of(plugins.codecs, default_accept)
+    if functions.transform_fn:
+        steps: Callable[[Request, Context], Response] = _transform(functions.transform_fn, model, codecs)
+    else:
+        if not functions.predict_fn:
+            model = hardware.place(model)
+        steps = _steps(
+            functions.input_fn or _default_input(codecs, hardware),
+            functions.predict_fn or (lambda value, model, _: hardware.predict(model, value)),
+            functions.output_fn,
+            model,
+            codecs,
+            hardware,
+        )
+    innermost = _answering(lambda request: steps(request, Context(properties, request)))
+    return _answering(plugins.wrap_handler(innermost))
+
+
+# -- codecs ------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _CodecTable:
+    """Every codec by media type; a conflict is kept and raised when that type is asked for."""
+
+    by_type: Mapping[str, Codec | ProviderConflictError]
+    default_accept: str
+
+    @classmethod
+    def of(cls, registry: Registry[Codec], default_accept: str) -> "_CodecTable":
+        """Return the table of all codecs, the default media type first."""
+        names = sorted(registry.declared("media_types"), key=lambda name: (name != default_accept, name))
+        return cls({name: _codec_or_conflict(registry, name) for name in names}, default_accept)
+
+    def reading(self, content_type: str) -> Codec:
+        """Return the codec of a Content-Type. Raises `UnsupportedMediaTypeError`."""
+        media_type = parse_media_type(content_type)
+        codec = self.by_type.get(media_type.essence) if media_type else None
+        if codec is None:
+            said = f"{content_type!r} is not supported" if content_type.strip() else "Content-Type is missing"
+            raise UnsupportedMediaTypeError(f"{said}; supported: {', '.join(self.by_type)}")
+        return _usable(codec)
+
+    def writing(self, accept: str) -> tuple[str, Codec]:
+        """Return the media type to answer with and its codec. Raises `NotAcceptableError`."""
+        chosen = negotiate(accept, self.by_type)
+        if chosen is None:
+            raise NotAcceptableError(f"cannot answer with {accept!r}; possible: {', '.join(self.by_type)}")
+        return chosen, _usable(self.by_type[chosen])
+
+    def asked(self, request: Request) -> str:
+        """Return what the client accepts: SageMaker's default where it does not say or does not care."""
+        accept = request.accept.strip()
+        return self.default_accept if accept in ("", "*/*") else accept
+
+
+def _codec_or_conflict(registry: Registry[Codec], media_type: str) -> Codec | ProviderConflictError:
+    try:
+        return codec_for(registry, media_type)
+    except ProviderConflictError as conflict:
+        return conflict
+
+
+def _usable(codec: Codec | ProviderConflictError) -> Codec:
+    if isinstance(codec, ProviderConflictError):
+        raise codec
+    return codec
+
+
+# -- the steps ---------------------------------------------------------------------------------
+
+
+def _default_input(codecs: _CodecTable, hardware: Hardware) -> Function:
+    """Return ``input_fn`` over the codecs: text formats become float32, others keep their dtype."""
+
+    def input_fn(body: bytes | str, content_type: str, _context: Context) -> object:
+        codec = codecs.reading(content_type)
+        raw = body.encode() if isinstance(body, str) else body
+        return hardware.place(codec.decode_array(raw) if isinstance(codec, ArrayCodec) else codec.decode(raw))
+
+    return input_fn
+
+
+def _steps(
+    input_fn: Function,
+    predict_fn: Function,
+    output_fn: Function | None,
+    model: object,
+    codecs: _CodecTable,
+    hardware: Hardware,
+) -> Callable[[Request, Context], Response]:
+    def encode(prediction: object, request: Request, context: Context) -> Response:
+        if output_fn is not None:
+            accept = codecs.asked(request)
+            return _response(output_fn(prediction, accept, context), accept, context, codecs)
+        media_type, codec = codecs.writing(codecs.asked(request))
+        return _with_context(Response(codec.encode(hardware.fetch(prediction)), media_type), context)
+
+    def steps(request: Request, context: Context) -> Response:
+        content_type = request.content_type
+        value = input_fn(_body(request, content_type), content_type, context)
+        return encode(predict_fn(value, model, context), request, context)
+
+    return steps
+
+
+def _transform(
+    transform_fn: Function, model: object, codecs: _CodecTable
+) -> Callable[[Request, Context], Response]:
+    def steps(request: Request, context: Context) -> Response:
+        content_type, accept = request.content_type, codecs.asked(request)
+        result = transform_fn(model, _body(request, content_type), content_type, accept, context)
+        return _response(result, accept, context, codecs)
+
+    return steps
+
+
+def _body(request: Request, content_type: str) -> bytes | str:
+    """Return the body as a user's function expects it: text for JSON and CSV, bytes otherwise."""
+    if content_type not in _TEXT:
+        return request.body
+    try:
+        return request.body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the body is not UTF-8: {error}") from error
+
+
+def _response(result: Any, accept: str, context: Context, codecs: _CodecTable) -> Response:
+    """Return what a user's function gave: a body, or a body and its content type."""
+    body, content_type = result if isinstance(result, tuple) else (result, None)
+    if content_type is None:
+        wanted = parse_accept(accept)
+        named = [media_type.essence for media_type in wanted if "*" not in media_type.essence]
+        content_type = named[0] if named else codecs.default_accept
+    return _with_context(Response(_as_bytes(body, codecs), content_type), context)
+
+
+def _as_bytes(body: object, codecs: _CodecTable) -> bytes:
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    return body.encode("utf-8") if isinstance(body, str) else codecs.writing(JSON)[1].encode(body)
+
+
+def _with_context(response: Response, context: Context) -> Response:
+    """Apply what the user's functions set on the context."""
+    headers = dict(context.get_response_headers(0))
+    response.content_type = headers.pop("content-type", response.content_type)
+    response.status = context.get_response_status(0)[0]
+    response.headers = headers
+    return response
+
+
+# -- errors ------------------------------------------------------------------------------------
+
+_CLIENT_ERRORS = (
+    (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
+    (NotAcceptableError, 406, "not_acceptable"),
+    (EncodeError, 406, "not_encodable"),
+    (DecodeError, 400, "malformed_body"),
+)
+
+
+def _answering(handler: Handler) -> Handler:
+    """Return a handler that answers instead of raising; the traceback goes to the log alone."""
+
+    def answering(request: Request) -> Response:
+        try:
+            return handler(request)
+        except Exception as error:
+            for kind, status, code in _CLIENT_ERRORS:
+                if isinstance(error, kind):
+                    return error_response(status, code, str(error), request.request_id)
+            _log.error("request failed", request_id=request.request_id, exc_info=True)
+            said = f"the model raised {type(error).__name__}; the endpoint's log has the traceback"
+            return error_response(500, "model_error", said, request.request_id)
+
+    return answering
+
+
+def error_response(status: int, code: str, message: str, request_id: str) -> Response:
+    """Return an error as JSON: ``{"error": ..., "code": ..., "request_id": ...}``."""
+    import json
+
+    body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
+    return Response(body, JSON, status)
+
+
+class _blamed:  # noqa: N801: reads as a statement
+    """Turns any exception of the user's code into a `UserCodeError` that says where it was raised."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, (UserCodeError, KeyboardInterrupt)):
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
+        said = f"{self._what} raised {type(error).__name__}: {error} ({where})"
+        raise UserCodeError(said) from error
+
+
+def _unwrapped(model_dir: Path) -> Path:
+    """Return the model's folder: the only folder in it, where an archive was made from its parent."""
+    entries = list(model_dir.iterdir())
+    single = len(entries) == 1 and entries[0].is_dir() and entries[0].name != "code"
+    return entries[0] if single else model_dir
