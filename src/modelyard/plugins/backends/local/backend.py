@@ -1,0 +1,259 @@
+"""The backend: stages a plan in a folder, starts its guard, and finds both again by name."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+
+from modelyard.core.carrier import as_uri
+from modelyard.core.contracts import Bundle, Carrier
+from modelyard.core.errors import (
+    EndpointExistsError,
+    EndpointNotFoundError,
+    InvalidPlanError,
+    JobExistsError,
+    JobNotFoundError,
+)
+from modelyard.core.layout import BASE_DIR, JobLayout
+from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
+from modelyard.core.values import thaw
+from modelyard.plugins.backends.local import owner
+from modelyard.plugins.backends.local.guard import GuardSettings
+from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
+from modelyard.plugins.backends.local.home import default_home
+from modelyard.plugins.backends.local.records import Record, Records
+
+_BACKLOG = 2048
+
+
+@attrs.frozen
+class LocalBackend:
+    """Runs jobs and endpoints as processes of this machine.
+
+    ``home``: where records and files are kept (``MODELYARD_HOME``); ``host`` and ``port``: where an
+    endpoint listens, port 0 for any free one; ``invoke_timeout``: seconds to wait for an answer;
+    ``stop_seconds``: how long a script or a server may take to end after SIGTERM.
+    """
+
+    name: ClassVar[str] = "local"
+    instance_types: ClassVar[tuple[str, ...]] = ("local", "local_gpu")
+
+    home: str = attrs.field(factory=lambda: str(default_home()))
+    host: str = "127.0.0.1"
+    port: int = 0
+    invoke_timeout: float = 60.0
+    stop_seconds: float = 30.0
+
+    @property
+    def _records(self) -> Records:
+        return Records(Path(self.home))
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> LocalJobHandle:
+        """Stage the job and start its guard.
+
+        Raises what packing and downloading raise, `InvalidPlanError` for more than one host, and
+        `JobExistsError`; nothing is left behind then.
+        """
+        if plan.resources.instance_count != 1:
+            raise InvalidPlanError(
+                f"the backend 'local' runs a job on one host; instance_count is {plan.resources.instance_count}"
+            )
+        taken = self._records.add("job", plan.job_name, JobStatus.IN_PROGRESS, plan.redacted().to_json())
+        if taken is None:
+            raise JobExistsError(
+                f"a training job called {plan.job_name!r} exists in {self.home}; use another job_name, or "
+                f"PyTorch.attach({plan.job_name!r})"
+            )
+        with self._staging(*taken) as (record, lease):
+            below = as_uri(plan.output_path or record.folder.parent).rstrip("/")
+            output = f"{below}/{plan.job_name}/output"
+            carrier.prepare(output)
+            layout = JobLayout(record.folder / "algo-1")
+            layout.create()
+            bundle = carrier.pack(_made(record.folder / "source"))
+            _fetch_channels(plan, layout, carrier)
+            _write_config(plan, layout, bundle)
+            self._records.annotate(record.id, output=output, source=bundle.path.as_uri())
+            told = {"MODELYARD_OUTPUT_URI": output, "MODELYARD_STOP_SECONDS": str(self.stop_seconds)}
+            environ = {**os.environ, **plan.environment, **told}
+            settings = self._settings(record, lease, layout.base, "modelyard.training")
+            owned = _start_guard(settings, record, environ, attached=attached)
+        return LocalJobHandle(self._records, plan.job_name, owned)
+
+    def job(self, name: str) -> LocalJobHandle:
+        """Return the job of that name. Raises `JobNotFoundError`."""
+        if self._records.find("job", name) is None:
+            known = [record.name for record in self._records.all("job")][-5:]
+            newest = f"; the newest are {', '.join(reversed(known))}" if known else ""
+            raise JobNotFoundError(f"no training job is called {name!r} in {self.home}{newest}")
+        return LocalJobHandle(self._records, name)
+
+    # -- endpoints -----------------------------------------------------------------------------
+
+    def deploy(self, plan: EndpointPlan, carrier: Carrier) -> LocalEndpointHandle:
+        """Unpack the model, bind the socket and start the guard.
+
+        The socket listens from now on, so a client that comes early waits instead of being refused.
+        Raises what packing raises, and `EndpointExistsError`; nothing is left behind then.
+        """
+        if plan.resources.instance_count != 1:
+            raise InvalidPlanError(
+                "the backend 'local' serves an endpoint on one host; initial_instance_count is "
+                f"{plan.resources.instance_count}"
+            )
+        text = plan.redacted().to_json()
+        taken = self._records.add("endpoint", plan.endpoint_name, EndpointStatus.CREATING, text)
+        if taken is None:
+            raise EndpointExistsError(
+                f"an endpoint called {plan.endpoint_name!r} is live; use another endpoint_name, or end it with "
+                f"Predictor({plan.endpoint_name!r}).delete_endpoint()"
+            )
+        with self._staging(*taken) as (record, lease), self._listening() as listening:
+            bundle = carrier.pack(record.folder)
+            carrier.unpack(bundle.path, record.folder / "model")
+            bundle.path.unlink()
+            (record.folder / "modelyard.json").write_text(text, "utf-8")
+            _made(record.folder / "output")
+            host, port = listening.getsockname()[:2]
+            self._records.annotate(record.id, host=host, port=port)
+            settings = attrs.evolve(
+                self._settings(record, lease, record.folder, "modelyard.serving"),
+                listen=listening.fileno(),
+                startup_timeout=plan.startup_timeout,
+            )
+            owned = _start_guard(settings, record, {**os.environ, **_served(plan)}, attached=True)
+        return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout, owned=owned)
+
+    def endpoint(self, name: str) -> LocalEndpointHandle:
+        """Return the live endpoint of that name. Raises `EndpointNotFoundError`."""
+        record = self._records.find("endpoint", name)
+        if record is None or record.is_terminal:
+            live = [r.name for r in self._records.all("endpoint") if not r.is_terminal]
+            why = f" ({record.status}: {record.reason})" if record and record.reason else ""
+            known = f"; live are {', '.join(live)}" if live else ""
+            raise EndpointNotFoundError(f"no live endpoint is called {name!r} in {self.home}{why}{known}")
+        return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout)
+
+    # -- starting ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _staging(self, record: Record, lease: int) -> Iterator[tuple[Record, int]]:
+        """Take the record back, with its folder, if what is done meanwhile fails."""
+        try:
+            yield record, lease
+        except BaseException:
+            self._records.discard(record)
+            shutil.rmtree(record.folder, ignore_errors=True)
+            raise
+        finally:
+            os.close(lease)
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[socket.socket]:
+        try:
+            listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
+        except OSError as error:
+            raise InvalidPlanError(
+                f"cannot listen on {self.host}:{self.port}: {error.strerror}; use port 0 for any free port"
+            ) from error
+        with listening:
+            yield listening
+
+    def _settings(self, record: Record, lease: int, base: Path, program: str) -> GuardSettings:
+        # -P: what lies in the folder that the program runs in is not to be imported by accident.
+        argv = [sys.executable, "-P", "-m", program]
+        return GuardSettings(self.home, record.id, argv, str(base), lease, grace=self.stop_seconds)
+
+
+def _start_guard(
+    settings: GuardSettings, record: Record, environ: Mapping[str, str], *, attached: bool
+) -> int:
+    """Start the guard and return the descriptor by which this process owns it, or -1."""
+    theirs, ours = owner.hold() if attached else (-1, -1)
+    settings = attrs.evolve(settings, owner=theirs)
+    inherited = [fd for fd in (settings.lease, settings.owner, settings.listen) if fd >= 0]
+    module = "modelyard.plugins.backends.local.guard"
+    try:
+        with record.log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603: argv is a list of our own making
+                [sys.executable, "-P", "-m", module, json.dumps(attrs.asdict(settings))],
+                cwd=record.folder,
+                env={**environ, BASE_DIR: settings.base},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=inherited,
+            )
+    finally:
+        if theirs >= 0:
+            os.close(theirs)
+    # Reaps the guard when it ends; the thread ends with this process.
+    threading.Thread(target=process.wait, daemon=True, name=f"reaper of {record.name}").start()
+    return ours
+
+
+def _fetch_channels(plan: TrainingPlan, layout: JobLayout, carrier: Carrier) -> None:
+    """Copy each channel's data into the job; a channel of the same data is a link to the first."""
+    first_of: dict[str, str] = {}
+    for channel in plan.channels:
+        folder = layout.channel(channel.name)
+        if channel.uri in first_of:
+            folder.symlink_to(first_of[channel.uri])
+        else:
+            carrier.download(channel.uri, folder)
+            first_of[channel.uri] = channel.name
+
+
+def _write_config(plan: TrainingPlan, layout: JobLayout, bundle: Bundle) -> None:
+    """Write the files of ``input/config`` as SageMaker and SDK v2 do."""
+    told = {
+        "sagemaker_program": plan.source.program,
+        "sagemaker_submit_directory": bundle.path.as_uri(),
+        "sagemaker_container_log_level": 20,
+        "sagemaker_job_name": plan.job_name,
+    }
+    encoded = {key: json.dumps(thaw(value)) for key, value in {**plan.hyperparameters, **told}.items()}
+    channels = {
+        channel.name: {"TrainingInputMode": "File", **_content_type(channel.content_type)}
+        for channel in plan.channels
+    }
+    resources = {
+        "current_host": "algo-1",
+        "hosts": ["algo-1"],
+        "current_instance_type": plan.resources.instance_type,
+        "network_interface_name": "lo",
+    }
+    for name, content in (
+        ("hyperparameters.json", encoded),
+        ("inputdataconfig.json", channels),
+        ("resourceconfig.json", resources),
+    ):
+        (layout.config / name).write_text(json.dumps(content, indent=2), "utf-8")
+    layout.plan.write_text(plan.redacted().to_json(), "utf-8")
+
+
+def _served(plan: EndpointPlan) -> dict[str, str]:
+    """Return the variables that SDK v2 gives a PyTorch model, and the user's, which win."""
+    program = {"SAGEMAKER_PROGRAM": plan.source.program} if plan.source else {}
+    return {**program, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
+
+
+def _content_type(content_type: str | None) -> dict[str, str]:
+    return {"ContentType": content_type} if content_type else {}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,225 @@
+"""The guard: one small process above each local job and endpoint.
+
+It has a session of its own and is a child subreaper, so nothing that the job starts can outlive it
+unseen. It holds the record's lease, watches its owner's pipe, ends everything when it is told to
+or when an owner dies without saying goodbye, and writes how it ended into the records.
+
+Usage: ``python -m modelyard.plugins.backends.local.guard SETTINGS``, the settings as JSON
+(`GuardSettings`); the environment is passed on to the program it guards.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from modelyard.core.layout import JobLayout
+from modelyard.core.processes import become_subreaper, end_descendants
+from modelyard.plugins.backends.local.records import Records
+
+GUARD_PID = "MODELYARD_GUARD_PID"
+LISTEN_FD = "MODELYARD_LISTEN_FD"
+
+DETACH = b"d"
+"""What an owner that ends in good order writes: the work goes on without it."""
+
+_STOP_MARGIN = 5.0
+
+
+@attrs.frozen
+class GuardSettings:
+    """What a guard is told.
+
+    ``home`` and ``record_id``: whose record; ``argv``: the program; ``base``: its
+    ``SAGEMAKER_BASE_DIR``; ``lease``, ``owner``, ``listen``: inherited descriptors, the last two -1
+    where there is none; ``grace``: seconds between SIGTERM and SIGKILL; ``startup_timeout``: seconds
+    until an endpoint must answer.
+    """
+
+    home: str
+    record_id: int
+    argv: list[str]
+    base: str
+    lease: int
+    owner: int = -1
+    listen: int = -1
+    grace: float = 30.0
+    startup_timeout: float = 480.0
+
+
+class Guard:
+    """Runs one program to its end and records how it went."""
+
+    def __init__(self, settings: GuardSettings) -> None:
+        self._settings = settings
+        self._records = Records(Path(settings.home))
+        self._record = self._records.get(settings.record_id)
+        self._layout = JobLayout(Path(settings.base))
+        self._stopped_because = ""
+        self._kill_at: float | None = None
+
+    def run(self) -> None:
+        """Start the program, wait for its end, end what is left of it, write the record."""
+        become_subreaper()
+        with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
+            signal.signal(signal.SIGTERM, lambda *_: self._stop("it was stopped"))
+            selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
+            if self._settings.owner >= 0:
+                watch = _OwnerWatch(self._settings.owner, selector, self._stop)
+                selector.register(self._settings.owner, selectors.EVENT_READ, watch)
+            self._child = self._spawn()
+            self._records.annotate(self._record.id, pid=os.getpid())
+            if self._record.kind == "endpoint":
+                threading.Thread(target=self._await_readiness, daemon=True).start()
+            while self._child.poll() is None:
+                for key, _ in selector.select(self._patience()):
+                    key.data()
+        end_descendants()
+        self._finish(self._child.returncode)
+
+    def _spawn(self) -> "subprocess.Popen[bytes]":
+        inherited = (self._settings.listen,) if self._settings.listen >= 0 else ()
+        environ = os.environ | {GUARD_PID: str(os.getpid()), LISTEN_FD: str(self._settings.listen)}
+        child = subprocess.Popen(self._settings.argv, env=environ, pass_fds=inherited)  # noqa: S603
+        return child
+
+    # -- ending it -----------------------------------------------------------------------------
+
+    def _live(self) -> tuple[str, ...]:
+        return ("InProgress", "Stopping") if self._record.kind == "job" else ("Creating", "InService", "Deleting")
+
+    def _stop(self, because: str) -> None:
+        """Ask the program to end; SIGKILL follows when its time is over."""
+        if self._stopped_because:
+            return
+        self._stopped_because = because
+        # The program has its own time of grace for the script; the margin is for its own end.
+        self._kill_at = time.monotonic() + self._settings.grace + _STOP_MARGIN
+        with contextlib.suppress(ProcessLookupError):
+            self._child.terminate()
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for the next event, and kill what has used up its time."""
+        if self._kill_at is None:
+            return None
+        left = self._kill_at - time.monotonic()
+        if left <= 0:
+            self._child.kill()
+            return 1.0
+        return left
+
+    def _finish(self, code: int) -> None:
+        if self._record.kind == "job":
+            shutil.rmtree(self._layout.data, ignore_errors=True)  # Copies: the data itself is the user's.
+            self._finish_job(code)
+        else:
+            shutil.rmtree(self._layout.model, ignore_errors=True)  # Unpacked: the archive is elsewhere.
+            self._finish_endpoint(code)
+
+    def _finish_job(self, code: int) -> None:
+        if self._stopped_because:
+            status, reason = "Stopped", self._stopped_because
+        elif code == 0:
+            status, reason = "Completed", ""
+        else:
+            status, reason = "Failed", self._failure(f"the in-job program ended with {_how(code)}")
+        self._records.move(self._record.id, status, since=self._live(), reason=reason, exit_code=code)
+
+    def _finish_endpoint(self, code: int) -> None:
+        deleting = self._records.get(self._record.id).status == "Deleting"
+        if deleting:
+            self._records.move(self._record.id, "Deleted", since=self._live())
+            return
+        reason = self._stopped_because or self._failure(f"the model server ended with {_how(code)}")
+        self._records.move(self._record.id, "Failed", since=self._live(), reason=reason)
+
+    def _failure(self, otherwise: str) -> str:
+        """Return the reason that the program left in its failure file."""
+        with contextlib.suppress(OSError):
+            if text := self._layout.failure.read_bytes()[:1024].decode("utf-8", "ignore").strip():
+                return text
+        return otherwise
+
+    # -- an endpoint's readiness ---------------------------------------------------------------
+
+    def _await_readiness(self) -> None:
+        """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
+        with socket.socket(fileno=os.dup(self._settings.listen)) as listening:
+            address = listening.getsockname()
+        deadline = time.monotonic() + self._settings.startup_timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if _is_ready(address, left):
+                self._records.move(self._record.id, "InService", since=("Creating",))
+                return
+            time.sleep(0.1)
+        if not self._stopped_because:
+            self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
+            self._child.kill()
+
+
+@attrs.define(slots=True)
+class _OwnerWatch:
+    """Tells an owner that says goodbye from one that dies: one writes a byte before the pipe ends."""
+
+    descriptor: int
+    selector: selectors.BaseSelector
+    stop: Callable[[str], None]
+
+    def __call__(self) -> None:
+        said = os.read(self.descriptor, 1)
+        self.selector.unregister(self.descriptor)
+        if said != DETACH:
+            self.stop("the process that started it died")
+
+
+@contextlib.contextmanager
+def _wakeups() -> Iterator[socket.socket]:
+    """Yield a socket that becomes readable when a signal arrives or a child ends."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    previous = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(previous)
+        ours.close()
+        theirs.close()
+
+
+def _is_ready(address: tuple[str, int], timeout: float) -> bool:
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _how(code: int) -> str:
+    return f"code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def main() -> None:
+    """Guard what the first argument describes."""
+    settings = GuardSettings(**json.loads(sys.argv[1]))
+    Guard(settings).run()
+
+
+if __name__ == "__main__":
+    main()

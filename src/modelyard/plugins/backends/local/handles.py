@@ -1,0 +1,207 @@
+"""What a client holds of a local job and a local endpoint."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.core.contracts import EndpointDescription, Invocation, JobDescription
+from modelyard.core.errors import (
+    EndpointFailedError,
+    EndpointNotFoundError,
+    InvocationError,
+    JobNotFoundError,
+)
+from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
+from modelyard.plugins.backends.local import owner
+from modelyard.plugins.backends.local.records import Record, Records, lease_is_held
+
+if TYPE_CHECKING:
+    import urllib3
+
+_POLL = 0.05
+_ENDED_WITHIN = 45.0
+
+
+class LocalJobHandle:
+    """A training job of this machine."""
+
+    def __init__(self, records: Records, name: str, owned: int = -1) -> None:
+        self.name = name
+        self._records = records
+        self._owned = owned
+
+    def describe(self) -> JobDescription:
+        """Return how the job stands now. Raises `JobNotFoundError`."""
+        record = self._record()
+        completed = record.status == JobStatus.COMPLETED
+        if record.is_terminal:
+            owner.release(self._owned)
+        return JobDescription(
+            name=self.name,
+            status=JobStatus(record.status),
+            plan=TrainingPlan.from_json(record.plan),
+            reason=record.reason,
+            model_data=f"{record.details['output']}/model.tar.gz" if completed else None,
+            source_data=record.details.get("source"),
+            log=str(record.log),
+        )
+
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of the job's log; with `follow`, until the job has ended."""
+        return _lines(self._record().log, lambda: follow and not self._record().is_terminal)
+
+    def stop(self) -> None:
+        """End the job and wait for it: SIGTERM to the script, SIGKILL when its grace is over."""
+        record = self._record()
+        self._records.move(record.id, JobStatus.STOPPING, since=(JobStatus.IN_PROGRESS,))
+        _end_guard(self._records, record)
+
+    def _record(self) -> Record:
+        record = self._records.find("job", self.name)
+        if record is None:
+            raise JobNotFoundError(f"no training job is called {self.name!r} in {self._records.home}")
+        return record
+
+
+class LocalEndpointHandle:
+    """An endpoint of this machine. One connection pool; may be shared by threads."""
+
+    def __init__(self, records: Records, record: Record, *, timeout: float, owned: int = -1) -> None:
+        self.name = record.name
+        self._records = records
+        self._id = record.id
+        self._timeout = timeout
+        self._owned = owned
+        self._pool: urllib3.HTTPConnectionPool | None = None
+
+    def describe(self) -> EndpointDescription:
+        """Return how the endpoint stands now. Raises `EndpointNotFoundError` once it is deleted."""
+        record = self._records.current(self._id)
+        if record.status == EndpointStatus.DELETED:
+            raise EndpointNotFoundError(f"endpoint {self.name!r} was deleted")
+        return EndpointDescription(
+            name=self.name,
+            status=EndpointStatus(record.status),
+            plan=EndpointPlan.from_json(record.plan),
+            reason=record.reason,
+            url=_url(record),
+            log=str(record.log),
+        )
+
+    def logs(self, *, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of the endpoint's log; with `follow`, until the endpoint has ended."""
+        log = self._records.get(self._id).log
+        return _lines(log, lambda: follow and not self._records.current(self._id).is_terminal)
+
+    def invoke(self, body: bytes, *, content_type: str, accept: str) -> Invocation:
+        """Send one request to ``/invocations``.
+
+        Raises `InvocationError` for an answer of 400 and above or none in time, `EndpointFailedError`
+        where the endpoint has ended.
+        """
+        import urllib3
+
+        headers = {"Content-Type": content_type, "Accept": accept}
+        try:
+            answer = self._connections().request("POST", "/invocations", body=body, headers=headers)
+        except urllib3.exceptions.ReadTimeoutError as error:
+            said = f"no answer within {self._timeout:g} s"
+            raise InvocationError(self.name, 504, said, self._see_log()) from error
+        except urllib3.exceptions.HTTPError as error:
+            description = self.describe()
+            reason = description.reason or f"it cannot be reached: {error}"
+            raise EndpointFailedError(self.name, reason, self._see_log()) from error
+        if answer.status >= 400:
+            hint = self._see_log() if answer.status >= 500 else ""
+            raise InvocationError(self.name, answer.status, _said(answer), hint)
+        return Invocation(answer.data, answer.headers.get("Content-Type", ""))
+
+    def delete(self) -> None:
+        """End the endpoint, wait for its processes to be gone, and free its name."""
+        record = self._records.current(self._id)
+        live = (EndpointStatus.CREATING, EndpointStatus.IN_SERVICE)
+        self._records.move(record.id, EndpointStatus.DELETING, since=live)
+        _end_guard(self._records, record)
+        owner.release(self._owned)
+        if self._pool is not None:
+            self._pool.close()
+
+    def _connections(self) -> "urllib3.HTTPConnectionPool":
+        if self._pool is None:
+            import urllib3
+
+            record = self._records.get(self._id)
+            timeout = urllib3.Timeout(connect=5.0, read=self._timeout)
+            self._pool = urllib3.HTTPConnectionPool(
+                record.details["host"], record.details["port"], timeout=timeout, retries=False, maxsize=8
+            )
+        return self._pool
+
+    def _see_log(self) -> str:
+        return f"The endpoint's log is {self._records.get(self._id).log}"
+
+
+def _url(record: Record) -> str | None:
+    if "port" not in record.details:
+        return None
+    return f"http://{record.details['host']}:{record.details['port']}"
+
+
+def _said(answer: "urllib3.BaseHTTPResponse") -> str:
+    """Return the server's own words, which are JSON with the key ``error``."""
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.data[:500].decode("utf-8", "replace")
+
+
+def _end_guard(records: Records, record: Record) -> None:
+    """Signal the guard and wait until it has recorded the end and let go of its lease.
+
+    The signal goes through a pidfd, opened before the lease is looked at: while a guard holds its
+    lease the descriptor is that guard's and nobody else's.
+    """
+    deadline = time.monotonic() + _ENDED_WITHIN
+    signalled = False
+    while lease_is_held(record.folder) and time.monotonic() < deadline:
+        if not signalled and (pid := records.get(record.id).details.get("pid")):
+            signalled = _signal_holder(record.folder, int(pid))
+        time.sleep(0.01)
+    records.current(record.id)
+
+
+def _signal_holder(folder: Path, pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        if not hasattr(os, "pidfd_open"):
+            os.kill(pid, signal.SIGTERM)
+            return True
+        descriptor = os.pidfd_open(pid)
+        try:
+            if lease_is_held(folder):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def _lines(path: Path, more_to_come: Callable[[], bool]) -> Iterator[str]:
+    """Yield a growing file's lines until `more_to_come` says no, and then the rest."""
+    partial = ""
+    with path.open("rb") as file:
+        last = False
+        while True:
+            if chunk := file.read(1 << 16):
+                *complete, partial = (partial + chunk.decode("utf-8", "replace")).split("\n")
+                yield from complete
+            elif last:
+                break
+            elif more_to_come():
+                time.sleep(_POLL)
+            else:
+                last = True
+    if partial:
+        yield partial
