@@ -1,0 +1,341 @@
+"""Estimators: from keywords to a training plan, and from the plan to a trained model."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from modelyard.core.carrier import PluginCarrier, as_uri
+from modelyard.core.contracts import Backend, JobDescription, JobHandle
+from modelyard.core.errors import InvalidPlanError, JobFailedError, JobStoppedError
+from modelyard.core.keywords import checked_keywords
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import (
+    REDACTED,
+    Channel,
+    JobStatus,
+    ProviderRef,
+    Resources,
+    SourceCode,
+    TrainingPlan,
+    unique_name,
+)
+from modelyard.model import PyTorchModel
+from modelyard.predictor import Predictor
+from modelyard.progress import Progress
+
+PathLike = str | os.PathLike[str]
+Inputs = PathLike | Mapping[str, PathLike] | None
+
+
+class Estimator:
+    """A training script with everything that it needs to run.
+
+    ``entry_point``: the script, in ``source_dir`` where that is given; ``dependencies``: files and
+    folders to put beside it; ``hyperparameters``: become the script's arguments; ``instance_type``
+    and ``instance_count``: what to run on, ``"local"`` for this machine; ``environment``: variables
+    of the script; ``distribution``: how to launch it on several processes, as SDK v2 spells it;
+    ``output_path``: where the model goes, below a folder of the job's name; ``job_name``: of the
+    next job, else made from ``base_job_name``; ``backend``, ``hardware``, ``launcher`` and
+    ``packager``: names or `ProviderRef` of providers, instead of those that the instance type
+    selects; ``plugins``: a `PluginManager`, instead of what is installed.
+
+    Raises ``TypeError`` for an unknown keyword and `InvalidPlanError` for values that cannot be.
+    """
+
+    @checked_keywords
+    def __init__(
+        self,
+        entry_point: PathLike,
+        *,
+        source_dir: PathLike | None = None,
+        dependencies: Sequence[PathLike] = (),
+        hyperparameters: Mapping[str, Any] | None = None,
+        instance_type: str = "local",
+        instance_count: int = 1,
+        framework_version: str | None = None,
+        py_version: str | None = None,
+        role: str | None = None,
+        output_path: PathLike | None = None,
+        base_job_name: str | None = None,
+        job_name: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        distribution: Mapping[str, Any] | None = None,
+        backend: ProviderRef | str | None = None,
+        hardware: ProviderRef | str | None = None,
+        launcher: ProviderRef | str | None = None,
+        packager: ProviderRef | str | None = None,
+        plugins: PluginManager | None = None,
+    ) -> None:
+        self.source = SourceCode(
+            os.fspath(entry_point),
+            None if source_dir is None else os.fspath(source_dir),
+            tuple(os.fspath(path) for path in dependencies),
+        )
+        self.resources = Resources(instance_type, instance_count)
+        self.framework_version = framework_version
+        self.py_version = py_version
+        self.role = role
+        self.output_path = None if output_path is None else os.fspath(output_path)
+        self.base_job_name = base_job_name
+        self.environment = dict(environment or {})
+        self.distribution = distribution
+        self.plugins = plugins or PluginManager.discover()
+        self._hyperparameters = dict(hyperparameters or {})
+        self._job_name = job_name
+        self._asked = {"backend": backend, "hardware": hardware, "launcher": launcher, "packager": packager}
+        self._job: JobHandle | None = None
+
+    # -- before the job ------------------------------------------------------------------------
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the hyperparameters."""
+        return dict(self._hyperparameters)
+
+    def set_hyperparameters(self, **hyperparameters: object) -> None:
+        """Add or replace hyperparameters."""
+        self._hyperparameters.update(hyperparameters)
+
+    @checked_keywords
+    def plan(self, inputs: Inputs = None, *, job_name: str | None = None) -> TrainingPlan:
+        """Return what `fit` would run, without running it: ``print(estimator.plan(inputs))``.
+
+        Raises `InvalidPlanError`, and `UnknownProviderError` for an instance type or a distribution
+        that no plugin offers.
+        """
+        hardware = self._provider("hardware") or self.plugins.select_hardware(self.resources)
+        return TrainingPlan(
+            job_name=job_name or self._job_name or unique_name(self.base_job_name or "pytorch-training"),
+            source=self.source,
+            backend=self._provider("backend") or self.plugins.select_backend(self.resources),
+            hardware=hardware,
+            launcher=self._provider("launcher")
+            or self.plugins.select_launcher(self.resources, hardware.name, self.distribution),
+            packager=self._provider("packager") or self.plugins.select_packager(self.source),
+            resources=self.resources,
+            hyperparameters=self._hyperparameters,
+            channels=channels(inputs),
+            environment=self.environment,
+            output_path=None if self.output_path is None else as_uri(self.output_path),
+            framework_version=self.framework_version,
+            py_version=self.py_version,
+            role=self.role,
+        )
+
+    # -- the job -------------------------------------------------------------------------------
+
+    @checked_keywords
+    def fit(
+        self, inputs: Inputs = None, wait: bool = True, logs: bool = True, job_name: str | None = None
+    ) -> None:
+        """Train: start the job and, with `wait`, stay until it has ended, showing its log.
+
+        `inputs`: a folder or file (path or URI) for the channel ``train``, or a dict of them by
+        channel. Without `wait` the job goes on by itself, also after this process has ended.
+        Ctrl-C while waiting stops the job. Raises `JobFailedError` with the script's own reason and
+        `JobStoppedError`; what is known to be wrong is raised before anything is launched.
+        """
+        plan = self.plan(inputs, job_name=job_name)
+        backend = self.plugins.backends.create(plan.backend)
+        carrier = PluginCarrier.of(
+            self.plugins, plan.packager, lambda packager, into: packager.pack_source(plan.source, into)
+        )
+        self._job = backend.submit(plan, carrier, attached=wait)
+        self.plugins.job_started(plan)
+        if not wait:
+            return
+        try:
+            self.wait(logs=logs)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+
+    def wait(self, *, logs: bool = True) -> None:
+        """Stay until the latest job has ended. Raises what `fit` raises; Ctrl-C leaves the job alone."""
+        job = self._latest()
+        _follow(job, show=logs)
+        description = job.describe()
+        self.plugins.job_finished(description)
+        _raise_unless_completed(description)
+
+    def stop(self) -> None:
+        """Stop the latest job and wait for its end."""
+        self._latest().stop()
+
+    @classmethod
+    @checked_keywords
+    def attach(
+        cls,
+        training_job_name: str,
+        *,
+        backend: ProviderRef | str = "local",
+        plugins: PluginManager | None = None,
+    ) -> Self:
+        """Return an estimator for a job that this or another process started.
+
+        A job that is still running is waited for, with its log. Raises `JobNotFoundError`, and what
+        `fit` raises for a job that failed.
+        """
+        manager = plugins or PluginManager.discover()
+        handle = _backend(manager, backend).job(training_job_name)
+        plan = handle.describe().plan
+        estimator = cls(
+            plan.source.program,
+            source_dir=handle.describe().source_data,
+            hyperparameters=plan.hyperparameters,
+            instance_type=plan.resources.instance_type,
+            instance_count=plan.resources.instance_count,
+            framework_version=plan.framework_version,
+            py_version=plan.py_version,
+            role=plan.role,
+            output_path=plan.output_path,
+            environment={key: value for key, value in plan.environment.items() if value != REDACTED},
+            backend=backend,
+            hardware=plan.hardware,
+            launcher=plan.launcher,
+            packager=plan.packager,
+            plugins=manager,
+        )
+        estimator._job = handle
+        estimator.wait()
+        return estimator
+
+    # -- after the job -------------------------------------------------------------------------
+
+    @property
+    def latest_training_job(self) -> JobHandle | None:
+        """The latest job: ``.name``, ``.describe()``, ``.logs()``, ``.stop()``; None before `fit`."""
+        return self._job
+
+    @property
+    def model_data(self) -> str:
+        """The URI of the latest job's ``model.tar.gz``. Raises `InvalidPlanError` before there is one."""
+        description = self._latest().describe()
+        if description.model_data is None:
+            raise InvalidPlanError(f"training job {description.name!r} is {description.status}: it has no model")
+        return description.model_data
+
+    def logs(self) -> None:
+        """Print the latest job's log; for a job that is running, until it has ended."""
+        for line in self._latest().logs(follow=True):
+            print(line)
+
+    @checked_keywords
+    def create_model(
+        self,
+        *,
+        entry_point: PathLike | None = None,
+        source_dir: PathLike | None = None,
+        dependencies: Sequence[PathLike] | None = None,
+        role: str | None = None,
+        env: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> PyTorchModel:
+        """Return the model of the latest job, with the estimator's code or the code given here."""
+        return PyTorchModel(
+            self.model_data,
+            role=role or self.role,
+            entry_point=entry_point or self.source.entry_point,
+            source_dir=source_dir or self.source.source_dir,
+            dependencies=self.source.dependencies if dependencies is None else dependencies,
+            framework_version=self.framework_version,
+            py_version=self.py_version,
+            env=env,
+            name=name,
+            plugins=self.plugins,
+        )
+
+    @checked_keywords
+    def deploy(
+        self,
+        initial_instance_count: int = 1,
+        instance_type: str = "local",
+        *,
+        endpoint_name: str | None = None,
+        entry_point: PathLike | None = None,
+        source_dir: PathLike | None = None,
+        dependencies: Sequence[PathLike] | None = None,
+        env: Mapping[str, str] | None = None,
+        backend: ProviderRef | str | None = None,
+        hardware: ProviderRef | str | None = None,
+        wait: bool = True,
+    ) -> Predictor:
+        """Serve the latest job's model and return a `Predictor` for its endpoint.
+
+        `entry_point`: the inference script where it is not the training script. Raises what
+        `PyTorchModel.deploy` raises.
+        """
+        model = self.create_model(
+            entry_point=entry_point, source_dir=source_dir, dependencies=dependencies, env=env
+        )
+        return model.deploy(
+            initial_instance_count,
+            instance_type,
+            endpoint_name=endpoint_name,
+            backend=backend,
+            hardware=hardware,
+            wait=wait,
+        )
+
+    def _latest(self) -> JobHandle:
+        if self._job is None:
+            raise InvalidPlanError("there is no training job yet: call fit() first, or attach() to one")
+        return self._job
+
+    def _provider(self, kind: str) -> ProviderRef | None:
+        """Return what the user asked for, with its origin; None where the selection decides."""
+        asked = self._asked[kind]
+        return None if asked is None else self.plugins.resolve(kind, asked)
+
+
+class PyTorch(Estimator):
+    """An `Estimator` of a PyTorch script, by the name that SageMaker's documentation uses."""
+
+
+def channels(inputs: Inputs) -> tuple[Channel, ...]:
+    """Return the channels of `fit`'s inputs.
+
+    A lone path is the channel ``train``, as SageMaker's documentation says, and is also seen as
+    ``training``, as SDK v2 really names it.
+    """
+    if inputs is None:
+        return ()
+    if isinstance(inputs, (str, os.PathLike)):
+        inputs = dict.fromkeys(("train", "training"), inputs)
+    if not isinstance(inputs, Mapping):
+        raise InvalidPlanError(f"inputs must be a path, a URI or a dict of them by channel, not {inputs!r}")
+    return tuple(Channel(name, _location(name, location)) for name, location in inputs.items())
+
+
+def _location(channel: str, location: object) -> str:
+    if not isinstance(location, (str, os.PathLike)) or not os.fspath(location):
+        raise InvalidPlanError(f"channel {channel!r} must be a path or a URI, not {location!r}")
+    return as_uri(Path(location) if isinstance(location, os.PathLike) else location)
+
+
+def _backend(plugins: PluginManager, backend: ProviderRef | str) -> Backend:
+    return plugins.backends.create(plugins.resolve("backend", backend))
+
+
+def _follow(job: JobHandle, *, show: bool) -> None:
+    """Wait for the job's end, with its log and its state where they are to be shown."""
+    if not show:
+        for _ in job.logs(follow=True):
+            pass
+        return
+    with Progress(f"{job.name} InProgress") as progress:
+        progress.line(f"training job {job.name} started")
+        for line in job.logs(follow=True):
+            progress.line(line)
+        description = job.describe()
+        progress.line(f"training job {job.name}: {description.status}")
+        if description.model_data:
+            progress.line(f"model: {description.model_data}")
+
+
+def _raise_unless_completed(description: JobDescription) -> None:
+    hint = f"The whole log is {description.log}" if description.log else ""
+    if description.status is JobStatus.FAILED:
+        raise JobFailedError(description.name, description.reason, hint)
+    if description.status is JobStatus.STOPPED:
+        raise JobStoppedError(description.name, description.reason)
