@@ -1,0 +1,90 @@
+"""The workshop: `nox --list` shows what can be done, `nox` does what a change must pass.
+
+torch is always installed under constraints.txt: an unconstrained torch brings gigabytes of CUDA.
+"""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests", "lint", "typing", "imports"]
+
+CONSTRAINTS = ("-c", "constraints.txt")
+MUST_SHIP = ("modelyard/py.typed", "modelyard/core/manager.py", "modelyard/plugins/backends/plugin.py")
+
+
+@nox.session
+def quickstart(session: nox.Session) -> None:
+    """Train, deploy and ask the handwritten-digits model, as the README does."""
+    session.install(".[torch]", *CONSTRAINTS)
+    session.run("python", "examples/digits/run.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole suite; arguments after -- go to pytest."""
+    session.install(".[torch,test]", *CONSTRAINTS)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def no_torch(session: nox.Session) -> None:
+    """Run the suite where neither torch nor boto3 is installed."""
+    session.install(".[test]", *CONSTRAINTS)
+    for absent in ("torch", "boto3"):
+        session.run("python", "-c", f"import {absent}", success_codes=[1], silent=True)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style and the format."""
+    session.install("ruff>=0.17")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types, strictly; torch is not needed, and makes no difference."""
+    session.install(".[test]", "mypy>=1.13", "nox", "types-psutil", *CONSTRAINTS)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check who imports whom."""
+    session.install(".[test]", "import-linter>=2.16", *CONSTRAINTS)
+    session.run("lint-imports")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure; each figure stands beside a baseline of the same run."""
+    session.install(".[torch]", *CONSTRAINTS)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the distributions and check what the wheel holds."""
+    session.install("build>=1.2")
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        (wheel,) = Path(folder).glob("*.whl")
+        _check_wheel(session, wheel)
+
+
+def _check_wheel(session: nox.Session, wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    if missing := [name for name in MUST_SHIP if name not in names]:
+        session.error(f"{wheel.name} lacks {', '.join(missing)}")
+    top = {name.partition("/")[0] for name in names}
+    if strangers := {name for name in top if name != "modelyard" and not name.endswith(".dist-info")}:
+        session.error(f"{wheel.name} brings {', '.join(sorted(strangers))} along")
+    session.log(f"{wheel.name}: {len(names)} files")

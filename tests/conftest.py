@@ -1,0 +1,15 @@
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every machine, and no example fails because the machine is slow.
+settings.register_profile("modelyard", deadline=None, derandomize=True)
+settings.load_profile("modelyard")
+
+
+def pytest_collection_modifyitems(items):
+    if find_spec("torch") is None:
+        for item in items:
+            if item.get_closest_marker("torch"):
+                item.add_marker(pytest.mark.skip(reason="torch is not installed"))

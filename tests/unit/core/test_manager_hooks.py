@@ -1,0 +1,266 @@
+"""Calling hooks: who chooses, who is told, who wraps, and what a broken answer does."""
+
+from pathlib import Path
+
+import pytest
+
+from modelyard.core.contracts import Host
+from modelyard.core.errors import InvalidPlanError, ProviderConflictError, UnknownProviderError
+from modelyard.core.hookspecs import hookimpl
+from modelyard.core.http import Request, Response
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import ProviderRef, Resources, SourceCode
+
+HOST = Host("algo-1", ("algo-1",))
+LOCAL = Resources("local")
+
+
+@pytest.fixture
+def plugins(plugin, provider):
+    """Return a manager with a small world of providers."""
+    manager = PluginManager()
+    world = plugin(
+        modelyard_register_hardware=lambda: [
+            provider("hardware", "cpu", instance_types=("local", "ml.c*")),
+            provider("hardware", "cuda", instance_types=("local_gpu", "ml.p*")),
+        ],
+        modelyard_register_backends=lambda: [provider("backend", "local", instance_types=("local*",))],
+        modelyard_register_launchers=lambda: [
+            provider("launcher", "torchrun", distributions=("torch_distributed",)),
+            provider("launcher", "process", distributions=()),
+        ],
+        modelyard_register_packagers=lambda: [
+            provider("packager", "tarball"),
+            provider("packager", "zip"),
+        ],
+    )
+    manager.register(world, "world")
+    return manager
+
+
+def failure(plugins, name):
+    return next(status.error for status in plugins.statuses if status.plugin == name)
+
+
+class TestDeclarations:
+    def test_decide_where_no_plugin_chooses(self, plugins):
+        assert plugins.select_hardware(Resources("ml.p4d.24xlarge")).name == "cuda"
+        assert plugins.select_hardware(LOCAL).name == "cpu"
+        assert plugins.select_backend(Resources("local_gpu")).name == "local"
+        assert plugins.select_packager(None).name == "tarball"
+
+    def test_an_instance_type_that_nobody_offers_gets_a_suggestion(self, plugins):
+        with pytest.raises(
+            UnknownProviderError, match="no hardware offers instance_type 'locl'; did you mean 'local'"
+        ):
+            plugins.select_hardware(Resources("locl"))
+
+    def test_of_two_providers_are_a_conflict_when_used(self, plugins, providing):
+        plugins.register(providing("hardware", "rival", instance_types=("ml.p4*",)), "rival")
+        assert plugins.select_hardware(Resources("ml.p3.2xlarge")).name == "cuda"
+        with pytest.raises(ProviderConflictError, match="'ml.p4d.24xlarge'.* world.* rival"):
+            plugins.select_hardware(Resources("ml.p4d.24xlarge"))
+
+
+class TestDistributions:
+    def test_none_runs_the_launcher_of_no_distribution(self, plugins):
+        assert plugins.select_launcher(LOCAL, "cpu", None).name == "process"
+        assert plugins.select_launcher(LOCAL, "cpu", {}).name == "process"
+
+    def test_the_key_selects_and_the_value_has_the_options(self, plugins):
+        distribution = {"torch_distributed": {"enabled": True, "processes": 2}}
+        chosen = plugins.select_launcher(LOCAL, "cpu", distribution)
+        assert (chosen.name, dict(chosen.options)) == ("torchrun", {"processes": 2})
+
+    def test_a_strategy_that_is_switched_off_is_not_there(self, plugins):
+        distribution = {"torch_distributed": {"enabled": False}, "typo": {"enabled": False}}
+        assert plugins.select_launcher(LOCAL, "cpu", distribution).name == "process"
+
+    def test_an_unknown_strategy_gets_a_suggestion(self, plugins):
+        with pytest.raises(
+            UnknownProviderError, match="'torch_distribted'; did you mean 'torch_distributed'"
+        ):
+            plugins.select_launcher(LOCAL, "cpu", {"torch_distribted": {"enabled": True}})
+
+    def test_two_strategies_are_an_error(self, plugins):
+        with pytest.raises(UnknownProviderError, match="takes one strategy, not mpi, torch_distributed"):
+            plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": {}, "mpi": {}})
+
+    def test_options_must_be_options(self, plugins):
+        with pytest.raises(InvalidPlanError, match="not True for 'torch_distributed'"):
+            plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": True})
+
+    def test_no_launcher_at_all_is_an_error_with_words(self):
+        with pytest.raises(UnknownProviderError, match="no launcher"):
+            PluginManager().select_launcher(LOCAL, "cpu", None)
+
+
+class TestAPluginsChoice:
+    def test_wins_over_the_declarations(self, plugins, plugin):
+        plugins.register(plugin(modelyard_select_hardware=lambda resources: "cuda"), "chooser")
+        assert plugins.select_hardware(LOCAL).name == "cuda"
+
+    def test_is_passed_over_where_it_is_none(self, plugins, plugin):
+        chooser = plugin(
+            modelyard_select_hardware=lambda resources: None,
+            modelyard_select_launcher=lambda distribution: None,
+            modelyard_select_backend=lambda: None,
+            modelyard_select_packager=lambda source: None,
+        )
+        plugins.register(chooser, "chooser")
+        assert plugins.select_hardware(LOCAL).name == "cpu"
+        assert plugins.select_launcher(LOCAL, "cpu", None).name == "process"
+        assert plugins.select_backend(LOCAL).name == "local"
+        assert plugins.select_packager(None).name == "tarball"
+
+    def test_sees_what_was_asked_for(self, plugins, plugin):
+        seen = []
+        chooser = plugin(
+            modelyard_select_launcher=lambda resources, hardware, distribution: seen.append(
+                (resources, hardware, distribution)
+            ),
+            modelyard_select_packager=lambda source: seen.append(source),
+        )
+        plugins.register(chooser, "chooser")
+        plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": {"enabled": True, "processes": 2}})
+        plugins.select_packager(SourceCode("train.py"))
+        assert seen == [
+            (LOCAL, "cpu", {"torch_distributed": {"processes": 2}}),
+            SourceCode("train.py"),
+        ]
+
+    def test_of_the_plugin_registered_last_wins(self, plugins, plugin):
+        plugins.register(plugin(modelyard_select_packager=lambda: "tarball"), "first")
+        plugins.register(plugin(modelyard_select_packager=lambda: "zip"), "last")
+        assert plugins.select_packager(None).name == "zip"
+
+    def test_tryfirst_and_trylast_turn_the_order(self, plugins):
+        class Eager:
+            @hookimpl.options(tryfirst=True)
+            def modelyard_select_packager(self):
+                return "zip"
+
+            @hookimpl.options(trylast=True)
+            def modelyard_select_hardware(self):
+                return "cuda"
+
+        class Plain:
+            @hookimpl
+            def modelyard_select_packager(self):
+                return "tarball"
+
+            @hookimpl
+            def modelyard_select_hardware(self):
+                return "cpu"
+
+        for manager_order in ((Eager(), Plain()), (Plain(), Eager())):
+            for each in manager_order:
+                plugins.register(each, f"{type(each).__name__}-{id(each)}")
+            assert plugins.select_packager(None).name == "zip"
+            assert plugins.select_hardware(LOCAL).name == "cpu"
+
+    def test_may_bring_options_and_records_the_origin(self, site, discover, plugin):
+        site.install_codec("acme-codecs", "acme", version="1.2")
+        plugins = discover()
+        ref = plugins.resolve("codec", ProviderRef("acme", {"level": 3}))
+        assert ref == ProviderRef("acme", {"level": 3}, "acme-codecs", "1.2")
+
+    def test_of_a_provider_that_is_not_there_is_an_error(self, plugins, plugin):
+        plugins.register(plugin(modelyard_select_hardware=lambda: "tpu"), "chooser")
+        with pytest.raises(UnknownProviderError, match="no hardware is called 'tpu'"):
+            plugins.select_hardware(LOCAL)
+
+    @pytest.mark.parametrize("choose", [lambda: 1 / 0, lambda: 42], ids=["raises", "wrong object"])
+    def test_that_fails_fails_its_plugin_and_the_next_one_is_asked(self, plugins, plugin, choose):
+        plugins.register(plugin(modelyard_select_packager=lambda: "zip"), "sound")
+        plugins.register(plugin(modelyard_select_packager=choose), "broken")
+        assert plugins.select_packager(None).name == "zip"
+        assert "modelyard_select_packager" in failure(plugins, "broken")
+
+
+class TestJobEnviron:
+    def test_is_the_sum_of_all_plugins_the_last_one_winning(self, plugins, plugin):
+        plugins.register(plugin(modelyard_job_environ=lambda host: {"A": host.name, "B": "1"}), "one")
+        plugins.register(plugin(modelyard_job_environ=lambda hardware: {"B": hardware}), "two")
+        assert plugins.job_environ(HOST, "cpu") == {"A": "algo-1", "B": "cpu"}
+
+    @pytest.mark.parametrize(
+        "answer", [lambda: 1 / 0, lambda: None, lambda: "A=1", lambda: {"A": 1}, lambda: {1: "A"}]
+    )
+    def test_goes_without_a_broken_plugin(self, plugins, plugin, answer):
+        plugins.register(plugin(modelyard_job_environ=answer), "broken")
+        plugins.register(plugin(modelyard_job_environ=lambda: {"B": "2"}), "sound")
+        assert plugins.job_environ(HOST, "cpu") == {"B": "2"}
+        assert "modelyard_job_environ" in failure(plugins, "broken")
+
+
+class TestObservers:
+    def test_are_all_told(self, plugins, plugin):
+        seen = []
+        observer = plugin(
+            modelyard_job_started=lambda plan: seen.append(plan),
+            modelyard_job_finished=lambda description: seen.append(description),
+            modelyard_model_loaded=lambda model, model_dir: seen.append((model, model_dir)),
+        )
+        plugins.register(observer, "observer")
+        plugins.job_started("a plan")
+        plugins.job_finished("a description")
+        plugins.model_loaded("a model", Path("model"))
+        assert seen == ["a plan", "a description", ("a model", Path("model"))]
+
+    def test_that_raise_are_logged_by_name_and_the_others_are_told(self, plugins, plugin, caplog):
+        seen = []
+        plugins.register(plugin(modelyard_job_started=lambda plan: 1 / 0), "clumsy")
+        plugins.register(plugin(modelyard_job_started=lambda plan: seen.append(plan)), "sound")
+        plugins.job_started("a plan")
+        assert seen == ["a plan"]
+        (record,) = caplog.records
+        assert "plugin='clumsy'" in record.message
+        assert "modelyard_job_started raised ZeroDivisionError" in record.message
+
+
+class TestWrapHandler:
+    @staticmethod
+    def echo(request):
+        return Response(request.body)
+
+    @staticmethod
+    def tagging(tag):
+        def wrap(handler):
+            return lambda request: Response(tag + handler(request).body + tag)
+
+        return wrap
+
+    def test_without_middleware_is_the_handler(self, plugins):
+        assert plugins.wrap_handler(self.echo) is self.echo
+
+    def test_puts_the_first_plugin_innermost(self, plugins, plugin):
+        plugins.register(plugin(modelyard_wrap_handler=self.tagging(b"1")), "one")
+        plugins.register(plugin(modelyard_wrap_handler=self.tagging(b"2")), "two")
+        assert plugins.wrap_handler(self.echo)(Request(b"x")).body == b"21x12"
+
+    def test_asks_each_plugin_once_and_never_per_request(self, plugins, plugin):
+        calls = []
+
+        def wrap(handler):
+            calls.append(handler)
+            return handler
+
+        plugins.register(plugin(modelyard_wrap_handler=wrap), "counting")
+        wrapped = plugins.wrap_handler(self.echo)
+        wrapped(Request(b"x"))
+        wrapped(Request(b"y"))
+        assert calls == [self.echo]
+
+    def test_takes_none_as_nothing_to_add(self, plugins, plugin):
+        plugins.register(plugin(modelyard_wrap_handler=lambda handler: None), "shy")
+        assert plugins.wrap_handler(self.echo) is self.echo
+        assert failure(plugins, "shy") == ""
+
+    @pytest.mark.parametrize("wrap", [lambda: 1 / 0, lambda: "a handler"], ids=["raises", "wrong object"])
+    def test_goes_without_a_broken_plugin(self, plugins, plugin, wrap):
+        plugins.register(plugin(modelyard_wrap_handler=self.tagging(b"1")), "one")
+        plugins.register(plugin(modelyard_wrap_handler=wrap), "broken")
+        plugins.register(plugin(modelyard_wrap_handler=self.tagging(b"2")), "two")
+        assert plugins.wrap_handler(self.echo)(Request(b"x")).body == b"21x12"
+        assert "modelyard_wrap_handler" in failure(plugins, "broken")
