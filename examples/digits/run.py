@@ -1,0 +1,45 @@
+"""Train a digit classifier, deploy it and ask it: on this machine, with the two scripts in `src`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from modelyard import PyTorch
+
+HERE = Path(__file__).parent
+LEAST_ACCURACY = 0.95
+
+
+def main() -> int:
+    """Return the exit status: 0 if the endpoint answers alike in three formats, and well."""
+    held_out = np.loadtxt(HERE / "data/test/digits.csv.gz", delimiter=",", dtype=np.float32)
+    images, labels = held_out[:, :-1], held_out[:, -1]
+
+    estimator = PyTorch(
+        entry_point="train.py",
+        source_dir=HERE / "src",
+        hyperparameters={"epochs": 20, "batch-size": 64, "learning-rate": 0.05},
+        instance_type="local",
+        instance_count=1,
+    )
+    estimator.fit({"train": HERE / "data/train"})
+
+    with estimator.deploy(
+        initial_instance_count=1, instance_type="local", entry_point="inference.py"
+    ) as predictor:
+        scores = predictor.predict(images)
+        for media_type in ("application/json", "text/csv"):
+            answer = predictor.predict(images, content_type=media_type, accept=media_type)
+            np.testing.assert_allclose(np.asarray(answer, np.float32), scores, rtol=1e-4, atol=1e-4)
+
+    accuracy = float(np.mean(np.argmax(scores, axis=1) == labels))
+    print(
+        f"quickstart: accuracy {accuracy:.2f} on {len(labels)} held-out digits; "
+        f"model at {estimator.model_data}"
+    )
+    return 0 if accuracy >= LEAST_ACCURACY else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
