@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ class Guard:
         self._records = Records(Path(settings.home))
         self._record = self._records.get(settings.record_id)
         self._layout = JobLayout(Path(settings.base))
+        self._scratch = tempfile.mkdtemp(prefix="modelyard-")
         self._stopped_because = ""
         self._kill_at: float | None = None
 
@@ -79,10 +81,12 @@ class Guard:
             if self._settings.owner >= 0:
                 watch = _OwnerWatch(self._settings.owner, selector, self._stop)
                 selector.register(self._settings.owner, selectors.EVENT_READ, watch)
+            self._records.annotate(self._record.id, scratch=self._scratch)
             self._child = self._spawn()
+            if self._settings.listen >= 0:
+                self._watch_readiness()
+            # Last: whoever finds the pid may signal it.
             self._records.annotate(self._record.id, pid=os.getpid())
-            if self._record.kind == "endpoint":
-                threading.Thread(target=self._await_readiness, daemon=True).start()
             while self._child.poll() is None:
                 for key, _ in selector.select(self._patience()):
                     key.data()
@@ -91,9 +95,10 @@ class Guard:
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         inherited = (self._settings.listen,) if self._settings.listen >= 0 else ()
-        environ = os.environ | {GUARD_PID: str(os.getpid()), LISTEN_FD: str(self._settings.listen)}
-        child = subprocess.Popen(self._settings.argv, env=environ, pass_fds=inherited)  # noqa: S603
-        return child
+        told = {GUARD_PID: str(os.getpid()), LISTEN_FD: str(self._settings.listen), "TMPDIR": self._scratch}
+        return subprocess.Popen(  # noqa: S603: argv is a list
+            self._settings.argv, env=os.environ | told, pass_fds=inherited
+        )
 
     # -- ending it -----------------------------------------------------------------------------
 
@@ -121,6 +126,8 @@ class Guard:
         return left
 
     def _finish(self, code: int) -> None:
+        """Remove what was only lent to the program, and record how it ended."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
         if self._record.kind == "job":
             shutil.rmtree(self._layout.data, ignore_errors=True)  # Copies: the data itself is the user's.
             self._finish_job(code)
@@ -154,10 +161,14 @@ class Guard:
 
     # -- an endpoint's readiness ---------------------------------------------------------------
 
-    def _await_readiness(self) -> None:
+    def _watch_readiness(self) -> None:
+        """Leave the socket to the server alone, so that it closes with it, and wait for the model."""
+        with socket.socket(fileno=self._settings.listen) as listening:
+            address = listening.getsockname()[:2]
+        threading.Thread(target=self._await_readiness, args=(address,), daemon=True).start()
+
+    def _await_readiness(self, address: tuple[str, int]) -> None:
         """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
-        with socket.socket(fileno=os.dup(self._settings.listen)) as listening:
-            address = listening.getsockname()
         deadline = time.monotonic() + self._settings.startup_timeout
         while (left := deadline - time.monotonic()) > 0:
             if _is_ready(address, left):

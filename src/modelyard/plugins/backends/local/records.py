@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -177,12 +178,15 @@ class Records:
         if record.is_terminal or lease_is_held(record.folder):
             return record
         # Its last holder may have ended it properly since the record was read.
-        return self.move(
+        record = self.move(
             record.id,
             "Failed",
             since=(record.status,),
             reason="its supervising process was killed, or the machine was restarted",
         )
+        if scratch := record.details.get("scratch"):
+            shutil.rmtree(scratch, ignore_errors=True)
+        return record
 
     def _folder(self, kind: str, name: str, record_id: int) -> Path | None:
         """Return a new folder, or None where a job of lost records has left one of that name."""

@@ -1,0 +1,202 @@
+"""Whatever is killed, what it started ends too, and the records say what happened."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from modelyard import Predictor, PyTorch, PyTorchModel
+from modelyard.core.errors import EndpointExistsError, EndpointFailedError, EndpointNotFoundError, JobStoppedError
+from modelyard.core.plans import ProviderRef
+
+from tests.integration.conftest import JSON, is_running, line_with, until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's means are Linux's")
+
+FIT = """
+from modelyard import PyTorch
+PyTorch("sleep.py", source_dir="src", job_name="sleeps").fit()
+"""
+DEPLOY = """
+from modelyard import PyTorchModel
+PyTorchModel("src", entry_point="inference.py", source_dir="src").deploy(endpoint_name="serves")
+print("deployed", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def local(modelyard_home):
+    """Return a function that gives the record of a job or an endpoint."""
+    from modelyard.plugins.backends.local.records import Records
+
+    return Records(modelyard_home).find
+
+
+@pytest.fixture
+def sleeping(client):
+    """A client that waits for a job whose script and its child sleep: the client and both pids."""
+    fitting = client(FIT)
+    script, child = map(int, line_with(fitting, "sleeping").split()[1:])
+    return fitting, script, child
+
+
+@pytest.fixture
+def serving(client, project):
+    """A client that has deployed an endpoint and waits."""
+    (project / "src" / "weights.json").write_text('{"factor": 3}')
+    deploying = client(DEPLOY)
+    line_with(deploying, "deployed")
+    return deploying
+
+
+def test_a_killed_client_takes_its_job_with_it(sleeping, local):
+    fitting, script, child = sleeping
+    fitting.kill()
+    until(lambda: not is_running(script) and not is_running(child))
+    record = until(lambda: (r := local("job", "sleeps")).is_terminal and r)
+    assert (record.status, record.reason) == ("Stopped", "the process that started it died")
+
+
+def test_ctrl_c_stops_the_job(sleeping, local):
+    fitting, script, child = sleeping
+    fitting.send_signal(signal.SIGINT)
+    assert fitting.wait(60) != 0
+    assert not is_running(script)
+    assert not is_running(child)
+    assert local("job", "sleeps").status == "Stopped"
+
+
+def test_a_killed_guard_is_found_out_and_leaves_no_process(sleeping, local):
+    fitting, script, child = sleeping
+    guard = until(lambda: local("job", "sleeps").details.get("pid"))
+    os.kill(guard, signal.SIGKILL)
+    until(lambda: not is_running(script) and not is_running(child))
+    assert fitting.wait(60) != 0
+    assert "supervising process was killed" in fitting.stdout.read()
+    assert local("job", "sleeps").status == "Failed"
+
+
+def test_a_killed_in_job_program_fails_the_job_and_leaves_no_process(sleeping, local):
+    fitting, script, child = sleeping
+    with open(f"/proc/{script}/stat") as stat:
+        in_job = int(stat.read().rpartition(")")[2].split()[1])
+    os.kill(in_job, signal.SIGKILL)
+    until(lambda: not is_running(script) and not is_running(child))
+    assert fitting.wait(60) != 0
+    record = local("job", "sleeps")
+    assert (record.status, record.reason) == ("Failed", "the in-job program ended with signal SIGKILL")
+
+
+def test_stop_from_another_process(sleeping, local):
+    fitting, script, child = sleeping
+    with pytest.raises(JobStoppedError, match="it was stopped"):
+        estimator = PyTorch("sleep.py")
+        estimator._job = estimator.plugins.backends.create("local").job("sleeps")
+        estimator.stop()
+        estimator.wait()
+    assert not is_running(script)
+    assert not is_running(child)
+    assert fitting.wait(60) != 0
+
+
+def test_a_script_that_ignores_sigterm_is_killed_when_its_time_is_over(project, modelyard_home):
+    (project / "src" / "stubborn.py").write_text(
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready')\ntime.sleep(300)\n"
+    )
+    estimator = PyTorch(
+        "stubborn.py", source_dir=project / "src", backend=ProviderRef("local", {"stop_seconds": 1.0})
+    )
+    estimator.fit(wait=False)
+    job = estimator.latest_training_job
+    until(lambda: "ready" in list(job.logs()))
+    job.stop()
+    assert job.describe().status == "Stopped"
+
+
+def test_what_a_script_leaves_behind_ends_with_the_job(project, modelyard_home):
+    (project / "src" / "leaves.py").write_text(
+        "import subprocess, sys\n"
+        "code = 'import os, time; os.setsid(); time.sleep(300)'\n"
+        "print(subprocess.Popen([sys.executable, '-c', code]).pid)\n"
+    )
+    estimator = PyTorch("leaves.py", source_dir=project / "src")
+    estimator.fit()
+    (pid,) = [int(line) for line in estimator.latest_training_job.logs() if line.isdigit()]
+    assert not is_running(pid)
+
+
+def test_a_killed_client_takes_its_endpoint_and_port_with_it(serving, local):
+    port = local("endpoint", "serves").details["port"]
+    serving.kill()
+    record = until(lambda: (r := local("endpoint", "serves")).is_terminal and r)
+    assert (record.status, record.reason) == ("Failed", "the process that started it died")
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_killed_model_server_fails_the_endpoint(serving, local):
+    predictor = Predictor("serves", **JSON)
+    assert predictor.predict([1]) == [3]
+    guard = local("endpoint", "serves").details["pid"]
+    (server,) = _children(guard)
+    os.kill(server, signal.SIGKILL)
+    until(lambda: local("endpoint", "serves").is_terminal)
+    with pytest.raises(EndpointFailedError, match="the model server ended with signal SIGKILL"):
+        predictor.predict([1])
+    with pytest.raises(EndpointNotFoundError, match="signal SIGKILL"):
+        Predictor("serves")
+
+
+def test_fifty_parallel_deploys_have_fifty_ports(project, modelyard_home, local):
+    (project / "src" / "weights.json").write_text('{"factor": 3}')
+    model = PyTorchModel(project / "src", entry_point="inference.py", source_dir=project / "src")
+    names = [f"many-{i}" for i in range(50)]
+    with ThreadPoolExecutor(10) as pool:
+        predictors = list(pool.map(lambda name: model.deploy(endpoint_name=name), names))
+        ports = {local("endpoint", name).details["port"] for name in names}
+        answers = list(pool.map(lambda predictor: predictor.predict([1], **JSON), predictors))
+        list(pool.map(lambda predictor: predictor.delete_endpoint(), predictors))
+    assert len(ports) == 50
+    assert answers == [[3]] * 50
+
+
+def test_of_fifty_deploys_of_one_name_one_wins(project, modelyard_home):
+    (project / "src" / "weights.json").write_text('{"factor": 3}')
+    model = PyTorchModel(project / "src", entry_point="inference.py", source_dir=project / "src")
+
+    def deploy(_):
+        try:
+            return model.deploy(endpoint_name="only", wait=False)
+        except EndpointExistsError:
+            return None
+
+    with ThreadPoolExecutor(50) as pool:
+        (winner,) = filter(None, pool.map(deploy, range(50)))
+    winner.delete_endpoint()
+
+
+def test_the_quickstart_killed_leaves_no_process_and_no_file_outside(modelyard_home, tmp_path):
+    pytest.importorskip("torch", reason="the digits are learned with torch")
+    from tests.integration.test_main_job import ROOT
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    running = subprocess.Popen(
+        [sys.executable, ROOT / "examples/digits/run.py"],
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with running:
+        line_with(running, "epoch 2")
+        running.kill()
+    until(lambda: not list(scratch.iterdir()))  # That no process is left is checked by the fixture.
+
+
+def _children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [int(child) for child in children.read().split()]
