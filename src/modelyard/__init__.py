@@ -3,8 +3,7 @@
 The public names are imported when they are first used, so ``import modelyard`` costs nothing.
 """
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # Type checkers take it for typing's own, whose import is all that importing us costs.
 if TYPE_CHECKING:
     from modelyard.__about__ import __version__
     from modelyard.core.errors import ModelyardError
@@ -39,12 +38,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_HOMES[name]), name)
+    value: object = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

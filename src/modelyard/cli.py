@@ -2,20 +2,20 @@
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 
 from modelyard.__about__ import __version__
 from modelyard.core import log
 from modelyard.core.errors import ModelyardError
-from modelyard.core.manager import KINDS, PluginManager
+from modelyard.core.kinds import KINDS
+from modelyard.core.manager import PluginManager
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, 1 for an error of modelyard's, 2 for usage."""
     options = _parser().parse_args(arguments)
-    log.configure(level=logging.ERROR)
+    log.configure(level="ERROR")
     try:
         status: int = options.run(options)
     except ModelyardError as error:

@@ -110,22 +110,30 @@ class JobNotFoundError(JobError, LookupError):
 class JobFailedError(JobError):
     """The training job ended in the state Failed.
 
-    ``job_name``: its name; ``reason``: the failure record, at most 1,024 bytes.
+    ``job_name``: its name; ``reason``: the failure record, at most 1,024 bytes; ``hint``: where to
+    look.
     """
 
     def __init__(self, job_name: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"training job {job_name!r} failed: {reason}" + (f"\n{hint}" if hint else ""))
+        super().__init__(job_name, reason, hint)
         self.job_name = job_name
         self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return _with_hint(f"training job {self.job_name!r} failed: {self.reason}", self.hint)
 
 
 class JobStoppedError(JobError):
     """The training job was stopped before it completed."""
 
     def __init__(self, job_name: str, reason: str) -> None:
-        super().__init__(f"training job {job_name!r} was stopped: {reason}")
+        super().__init__(job_name, reason)
         self.job_name = job_name
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"training job {self.job_name!r} was stopped: {self.reason}"
 
 
 class EndpointError(ModelyardError):
@@ -144,24 +152,36 @@ class EndpointFailedError(EndpointError):
     """The endpoint never came into service, or left it by itself."""
 
     def __init__(self, endpoint_name: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"endpoint {endpoint_name!r} failed: {reason}" + (f"\n{hint}" if hint else ""))
+        super().__init__(endpoint_name, reason, hint)
         self.endpoint_name = endpoint_name
         self.reason = reason
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return _with_hint(f"endpoint {self.endpoint_name!r} failed: {self.reason}", self.hint)
 
 
 class InvocationError(EndpointError):
     """The endpoint answered with an error.
 
-    ``status``: the HTTP status; ``message``: what the endpoint said.
+    ``status``: the HTTP status; ``message``: what the endpoint said; ``hint``: where to look.
     """
 
     def __init__(self, endpoint_name: str, status: int, message: str, hint: str = "") -> None:
-        super().__init__(
-            f"endpoint {endpoint_name!r} answered {status}: {message}" + (f"\n{hint}" if hint else "")
-        )
+        super().__init__(endpoint_name, status, message, hint)
         self.endpoint_name = endpoint_name
         self.status = status
         self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return _with_hint(
+            f"endpoint {self.endpoint_name!r} answered {self.status}: {self.message}", self.hint
+        )
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message}\n{hint}" if hint else message
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

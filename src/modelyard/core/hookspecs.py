@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelyard.core.http import Handler
 
 PROJECT = "modelyard"
-"""pluggy's project name, and the entry-point group of third-party plugins."""
+"""pluggy's project name."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -6,12 +6,10 @@ works. There is no global manager: `PluginManager.discover` makes one, and whoev
 handed it.
 """
 
-import importlib
-import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import pluggy
@@ -27,50 +25,21 @@ from modelyard.core.contracts import (
     Packager,
     Storage,
 )
+from modelyard.core.discovery import Found, builtins, installed
 from modelyard.core.errors import BrokenPluginError, InvalidPlanError, UnknownProviderError, did_you_mean
+from modelyard.core.kinds import KINDS, Kind, check_classes
 from modelyard.core.log import get_logger
 from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
 from modelyard.core.registry import Provider, Registry
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from modelyard.core.http import Handler
-
-BUILTIN_PLUGINS = (
-    "modelyard.serializers.plugin",
-    "modelyard.hardware.plugin",
-    "modelyard.plugins.launchers.plugin",
-    "modelyard.plugins.packagers.plugin",
-    "modelyard.plugins.storage.plugin",
-    "modelyard.plugins.backends.plugin",
-)
-"""Found by name, not by metadata, so that they work where the package was merely copied."""
 
 DISABLED = "MODELYARD_PLUGINS_DISABLED"
 AUTOLOAD = "MODELYARD_PLUGINS_AUTOLOAD"
 STRICT = "MODELYARD_PLUGINS_STRICT"
 
-T = TypeVar("T")
 _log = get_logger(__name__)
-
-
-class Kind(NamedTuple):
-    """One of the six nouns: its word, its Protocol and its registration hook."""
-
-    word: str
-    protocol: type
-    hook: str
-
-
-KINDS = (
-    Kind("codec", Codec, "modelyard_register_codecs"),
-    Kind("hardware", Hardware, "modelyard_register_hardware"),
-    Kind("launcher", Launcher, "modelyard_register_launchers"),
-    Kind("packager", Packager, "modelyard_register_packagers"),
-    Kind("storage", Storage, "modelyard_register_storages"),
-    Kind("backend", Backend, "modelyard_register_backends"),
-)
 
 
 @attrs.define
@@ -82,16 +51,6 @@ class PluginStatus:
     version: str = ""
     state: str = "active"
     error: str = ""
-
-
-@attrs.frozen
-class _Found:
-    """A plugin before it is loaded: its name, its origin and the way to import it."""
-
-    name: str
-    load: Callable[[], object]
-    distribution: str
-    version: str
 
 
 class PluginManager:
@@ -117,9 +76,12 @@ class PluginManager:
         settings = os.environ if environ is None else environ
         manager = cls(strict=settings.get(STRICT, "") not in ("", "0"))
         disabled = {name.strip() for name in settings.get(DISABLED, "").split(",")} - {""}
-        installed = _installed() if settings.get(AUTOLOAD, "1") != "0" else ()
-        for found in (*_builtins(), *installed):
+        autoload = settings.get(AUTOLOAD, "1") != "0"
+        for found in (*builtins(), *(installed() if autoload else ())):
             manager._add(found, disabled=found.name in disabled)
+        for name in disabled - set(manager._statuses):
+            hint = did_you_mean(name, manager._statuses)
+            _log.warning(f"{DISABLED} names a plugin that is not installed", plugin=name, hint=hint)
         return manager
 
     @classmethod
@@ -133,11 +95,11 @@ class PluginManager:
         A plugin that is broken is raised here as `BrokenPluginError`: its author is the caller.
         """
         label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
-        status = self._add(_Found(label, lambda: plugin, "", ""))
+        status = self._add(Found(label, lambda: plugin, "", ""))
         if status.error:
             raise BrokenPluginError(f"plugin {label!r}: {status.error}")
 
-    def _add(self, found: _Found, *, disabled: bool = False) -> PluginStatus:
+    def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:
         status = PluginStatus(found.name, found.distribution, found.version)
         if found.name in self._statuses:
             self._statuses[f"{found.name}#{len(self._statuses)}"] = status
@@ -167,10 +129,10 @@ class PluginManager:
             if any(impl.hookwrapper or impl.wrapper for impl in own):
                 raise TypeError(f"{caller.name} is a hook wrapper; each hook is called on its own here")
 
-    def _fail(self, status: PluginStatus, error: BaseException) -> None:
+    def _fail(self, status: PluginStatus, error: BaseException, *, observing: bool = False) -> None:
         status.state = "failed"
         status.error = f"{type(error).__name__}: {error}"
-        if self._strict:
+        if self._strict and not observing:
             raise BrokenPluginError(f"plugin {status.plugin!r}: {status.error}") from error
         _log.warning("plugin failed", plugin=status.plugin, error=status.error)
 
@@ -230,7 +192,7 @@ class PluginManager:
         for plugin, classes in self._each(kind.hook, {}):
             status = self._statuses[plugin]
             try:
-                for cls in _checked(kind, classes):
+                for cls in check_classes(kind, classes):
                     yield Provider(kind.word, cls, plugin, status.distribution, status.version)
             except Exception as error:
                 self._fail(status, error)
@@ -242,11 +204,14 @@ class PluginManager:
 
     # -- calling hooks -------------------------------------------------------------------------
 
-    def _each(self, hook: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _each(
+        self, hook: str, arguments: Mapping[str, Any], *, observing: bool = False
+    ) -> Iterator[tuple[str, Any]]:
         """Yield each plugin's answer to `hook`, in the order of registration.
 
         pluggy's own call ends at the first exception and loses everybody's results; here an
-        exception fails the plugin that raised it and nobody else.
+        exception fails the plugin that raised it and nobody else. Of a hook that only observes it
+        is not raised under ``MODELYARD_PLUGINS_STRICT`` either: the work it observes has happened.
         """
         caller = getattr(self._pluggy.hook, hook)
         for impl in caller.get_hookimpls():
@@ -254,7 +219,8 @@ class PluginManager:
             try:
                 yield impl.plugin_name, impl.function(*(arguments[name] for name in impl.argnames))
             except Exception as error:
-                self._fail(status, RuntimeError(f"{hook} raised {type(error).__name__}: {error}"))
+                raised = RuntimeError(f"{hook} raised {type(error).__name__}: {error}")
+                self._fail(status, raised, observing=observing)
 
     def _select(self, hook: str, word: str, arguments: Mapping[str, Any]) -> ProviderRef | None:
         """Return the first answer, asked in pluggy's order: tryfirst, last registered, ..., trylast."""
@@ -372,33 +338,8 @@ class PluginManager:
         return arguments["handler"]
 
     def _observe(self, hook: str, arguments: Mapping[str, Any]) -> None:
-        for _ in self._each(hook, arguments):
+        for _ in self._each(hook, arguments, observing=True):
             pass
-
-
-def _builtins() -> Iterable[_Found]:
-    from modelyard.__about__ import __version__
-
-    for module in BUILTIN_PLUGINS:
-        name = module.removesuffix(".plugin").removeprefix("modelyard.").replace("plugins.", "")
-        yield _Found(name, _importer(module), "modelyard", __version__)
-
-
-def _importer(module: str) -> Callable[[], object]:
-    return lambda: importlib.import_module(module)
-
-
-def _installed() -> Iterable[_Found]:
-    from importlib.metadata import entry_points
-
-    for entry_point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: e.name):
-        distribution, version = _origin(entry_point)
-        yield _Found(entry_point.name, entry_point.load, distribution, version)
-
-
-def _origin(entry_point: "EntryPoint") -> tuple[str, str]:
-    dist = entry_point.dist
-    return (dist.name, dist.version) if dist is not None else ("", "")
 
 
 def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -418,24 +359,3 @@ def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, 
 
 def _is_environ(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(text, str) for text in (*value, *value.values()))
-
-
-def _checked(kind: Kind, classes: Any) -> tuple[type, ...]:
-    """Return the classes that a registration hook gave, if each has the members of its Protocol."""
-    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
-        raise TypeError(f"{kind.hook} must return an iterable of classes, not {classes!r}")
-    checked = tuple(classes)
-    for cls in checked:
-        if not isinstance(cls, type):
-            raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
-        if not isinstance(getattr(cls, "name", None), str) or not getattr(cls, "name", None):
-            raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
-        missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]
-        if missing:
-            raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
-    return checked
-
-
-def _members(protocol: type) -> list[str]:
-    names = {*vars(protocol), *inspect.get_annotations(protocol)}
-    return sorted(name for name in names if not name.startswith("_"))

@@ -2,8 +2,8 @@
 
 import enum
 import json
+import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -67,12 +67,14 @@ def unique_name(base: str, now: datetime | None = None) -> str:
     SDK v2 has the same shape without the digits, and two jobs of one millisecond collide there.
     """
     moment = now or datetime.now(UTC)
-    suffix = f"{moment:%Y-%m-%d-%H-%M-%S}-{moment.microsecond // 1000:03d}-{secrets.token_hex(2)}"
+    suffix = f"{moment:%Y-%m-%d-%H-%M-%S}-{moment.microsecond // 1000:03d}-{os.urandom(2).hex()}"
     stem = re.sub(r"[^A-Za-z0-9]+", "-", base).strip("-")[: 62 - len(suffix)].rstrip("-")
     return f"{stem or 'job'}-{suffix}"
 
 
 def _names(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise InvalidPlanError(f"a list of paths is expected, not the string {value!r}")
     return tuple(value)
 
 

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.core import manager
+from modelyard.core import discovery, kinds
 from modelyard.core.hookspecs import hookimpl
+from modelyard.core.manager import PluginManager
 
 CODEC_PLUGIN = """
 from modelyard import hookimpl
@@ -61,8 +62,8 @@ def site(tmp_path, monkeypatch):
 @pytest.fixture
 def discover(monkeypatch):
     """Discover the third parties alone: these tests are about the kernel, not about built-ins."""
-    monkeypatch.setattr(manager, "BUILTIN_PLUGINS", ())
-    return lambda **environ: manager.PluginManager.discover(environ)
+    monkeypatch.setattr(discovery, "BUILTIN_PLUGINS", ())
+    return lambda **environ: PluginManager.discover(environ)
 
 
 @pytest.fixture
@@ -76,8 +77,8 @@ def provider():
     """Return a provider class of a kind: every member of its Protocol, doing nothing."""
 
     def make(word, name, **declared):
-        kind = next(kind for kind in manager.KINDS if kind.word == word)
-        members = dict.fromkeys(manager._members(kind.protocol), ())
+        kind = next(kind for kind in kinds.KINDS if kind.word == word)
+        members = dict.fromkeys(kinds._members(kind.protocol), ())
         return type(f"{name.title()}{word.title()}", (), {**members, "name": name, **declared})
 
     return make
@@ -88,7 +89,7 @@ def providing(plugin, provider):
     """Return a plugin that registers one provider for each name."""
 
     def make(word, *names, **declared):
-        kind = next(kind for kind in manager.KINDS if kind.word == word)
+        kind = next(kind for kind in kinds.KINDS if kind.word == word)
         classes = [provider(word, name, **declared) for name in names]
         return plugin(**{kind.hook: lambda: classes})
 

@@ -9,7 +9,8 @@ import pytest
 from modelyard.core import hookspecs
 from modelyard.core.contracts import Host
 from modelyard.core.errors import UnknownProviderError
-from modelyard.core.manager import KINDS, PluginManager
+from modelyard.core.kinds import KINDS
+from modelyard.core.manager import PluginManager
 from modelyard.core.plans import Resources
 
 MARK = f"{hookspecs.PROJECT}_spec"

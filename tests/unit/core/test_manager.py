@@ -9,7 +9,8 @@ import pytest
 
 from modelyard.core.errors import BrokenPluginError, ProviderConflictError, UnknownProviderError
 from modelyard.core.hookspecs import hookimpl
-from modelyard.core.manager import BUILTIN_PLUGINS, PluginManager
+from modelyard.core.discovery import BUILTIN_PLUGINS
+from modelyard.core.manager import PluginManager
 
 HOOK = "from modelyard import hookimpl\n\n@hookimpl\n"
 
@@ -228,7 +229,7 @@ class TestSettings:
 
     def test_are_read_from_the_environment_of_the_process(self, site, discover, monkeypatch):
         site.install_codec("acme-codecs", "acme")
-        monkeypatch.setattr("modelyard.core.manager.BUILTIN_PLUGINS", ())
+        monkeypatch.setattr("modelyard.core.discovery.BUILTIN_PLUGINS", ())
         monkeypatch.setenv("MODELYARD_PLUGINS_AUTOLOAD", "0")
         assert PluginManager.discover().statuses == ()
 
