@@ -3,12 +3,12 @@
 from types import TracebackType
 from typing import Any, Self
 
+from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import EndpointHandle
 from modelyard.core.errors import EncodeError
 from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
-from modelyard.core.registry import codec_for
 
 NPY = "application/x-npy"
 
@@ -38,6 +38,7 @@ class Predictor:
         self.content_type = content_type
         self.accept = accept
         self.plugins = plugins or PluginManager.discover()
+        self._codecs = CodecTable.of(self.plugins.codecs)
         self._handle = handle or self.plugins.backends.create(backend).endpoint(endpoint_name)
 
     @property
@@ -57,7 +58,7 @@ class Predictor:
         answer = self._handle.invoke(
             self._encoded(data, sending), content_type=sending, accept=accept or self.accept
         )
-        return codec_for(self.plugins.codecs, answer.content_type).decode(answer.body)
+        return self._codecs.reading(answer.content_type).decode(answer.body)
 
     def delete_endpoint(self) -> None:
         """End the endpoint and free its name."""
@@ -78,6 +79,6 @@ class Predictor:
         if isinstance(data, (bytes, bytearray, memoryview)):
             return bytes(data)
         try:
-            return codec_for(self.plugins.codecs, content_type).encode(data)
+            return self._codecs.reading(content_type).encode(data)
         except EncodeError as error:
             raise EncodeError(f"cannot send the data as {content_type}: {error}") from error

@@ -14,8 +14,9 @@ import attrs
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.values import freeze, from_json, thaw, to_json
 
-_NAME = re.compile(r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*")
-_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# As strings: compiling them takes longer than most jobs need to use one.
+_NAME = r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*"
+_CHANNEL = r"[A-Za-z0-9._-]{1,64}"
 
 
 class JobStatus(enum.StrEnum):
@@ -53,7 +54,7 @@ def check_name(what: str, name: str) -> str:
 
     Raises `InvalidPlanError` otherwise: names become folders, so nothing else is let through.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise InvalidPlanError(
             f"{what} {name!r} is not a valid name: use 1 to 63 letters, digits and hyphens, "
             "starting and ending with a letter or digit"
@@ -84,12 +85,12 @@ def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 REDACTED = "********"
-_SECRET = re.compile(r"secret|passw|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
+_SECRET = r"(?i)secret|passw|token|credential|api_?key|access_?key|private_?key"
 
 
 def redact(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with the value of each that looks like a secret replaced."""
-    return {key: REDACTED if _SECRET.search(key) else value for key, value in environment.items()}
+    return {key: REDACTED if re.search(_SECRET, key) else value for key, value in environment.items()}
 
 
 class JsonValue:
@@ -171,7 +172,7 @@ class Channel(JsonValue):
 
     @name.validator
     def _check_name(self, attribute: "attrs.Attribute[str]", value: str) -> None:
-        if not _CHANNEL.fullmatch(value) or value in (".", ".."):
+        if not re.fullmatch(_CHANNEL, value) or value in (".", ".."):
             raise InvalidPlanError(
                 f"{value!r} is not a channel name: use 1 to 64 letters, digits, '.', '_' and '-'"
             )

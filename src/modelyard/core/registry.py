@@ -11,10 +11,8 @@ from modelyard.core.errors import (
     InvalidPlanError,
     ProviderConflictError,
     UnknownProviderError,
-    UnsupportedMediaTypeError,
     did_you_mean,
 )
-from modelyard.core.media_types import negotiate, parse_media_type
 from modelyard.core.plans import ProviderRef
 
 P = TypeVar("P")
@@ -124,20 +122,3 @@ class Registry(Generic[P]):
                 f"MODELYARD_PLUGINS_DISABLED={names}"
             )
         return found[0]
-
-
-def codec_for(codecs: Registry[P], content_type: str) -> P:
-    """Return the codec that reads `content_type`. Raises `UnsupportedMediaTypeError`."""
-    media_type = parse_media_type(content_type)
-    provider = media_type and codecs.declaring("media_types", media_type.essence)
-    if not provider:
-        known = ", ".join(codecs.declared("media_types"))
-        said = f"{content_type!r} is not supported" if content_type.strip() else "Content-Type is missing"
-        raise UnsupportedMediaTypeError(f"{said}; supported: {known}{codecs.note()}")
-    return provider.create()
-
-
-def negotiate_codec(codecs: Registry[P], accept: str) -> tuple[str, P] | None:
-    """Return the media type that `accept` wants most and its codec, or None if there is none."""
-    chosen = negotiate(accept, codecs.declared("media_types"))
-    return None if chosen is None else (chosen, codec_for(codecs, chosen))

@@ -2,26 +2,23 @@
 
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from modelyard.core.contracts import ArrayCodec, Codec, Hardware
+from modelyard.core.codecs import CodecTable
+from modelyard.core.contracts import ArrayCodec, Hardware
 from modelyard.core.errors import (
     DecodeError,
     EncodeError,
     NotAcceptableError,
-    ProviderConflictError,
     UnsupportedMediaTypeError,
     UserCodeError,
 )
 from modelyard.core.http import Handler, Request, Response
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
-from modelyard.core.media_types import negotiate, parse_accept, parse_media_type
-from modelyard.core.registry import Registry, codec_for
+from modelyard.core.media_types import parse_accept
 from modelyard.serving import user_functions
 from modelyard.serving.context import Context, ServingProperties
 from modelyard.serving.user_functions import Function
@@ -56,7 +53,7 @@ def build_handler(
     else:
         model = hardware.load(root)
     plugins.model_loaded(model, root)
-    codecs = _CodecTable.of(plugins.codecs, default_accept)
+    codecs = CodecTable.of(plugins.codecs, default_accept=default_accept)
     if functions.transform_fn:
         steps: Callable[[Request, Context], Response] = _transform(functions.transform_fn, model, codecs)
     else:
@@ -74,61 +71,10 @@ def build_handler(
     return _answering(plugins.wrap_handler(innermost))
 
 
-# -- codecs ------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class _CodecTable:
-    """Every codec by media type; a conflict is kept and raised when that type is asked for."""
-
-    by_type: Mapping[str, Codec | ProviderConflictError]
-    default_accept: str
-
-    @classmethod
-    def of(cls, registry: Registry[Codec], default_accept: str) -> "_CodecTable":
-        """Return the table of all codecs, the default media type first."""
-        names = sorted(registry.declared("media_types"), key=lambda name: (name != default_accept, name))
-        return cls({name: _codec_or_conflict(registry, name) for name in names}, default_accept)
-
-    def reading(self, content_type: str) -> Codec:
-        """Return the codec of a Content-Type. Raises `UnsupportedMediaTypeError`."""
-        media_type = parse_media_type(content_type)
-        codec = self.by_type.get(media_type.essence) if media_type else None
-        if codec is None:
-            said = f"{content_type!r} is not supported" if content_type.strip() else "Content-Type is missing"
-            raise UnsupportedMediaTypeError(f"{said}; supported: {', '.join(self.by_type)}")
-        return _usable(codec)
-
-    def writing(self, accept: str) -> tuple[str, Codec]:
-        """Return the media type to answer with and its codec. Raises `NotAcceptableError`."""
-        chosen = negotiate(accept, self.by_type)
-        if chosen is None:
-            raise NotAcceptableError(f"cannot answer with {accept!r}; possible: {', '.join(self.by_type)}")
-        return chosen, _usable(self.by_type[chosen])
-
-    def asked(self, request: Request) -> str:
-        """Return what the client accepts: SageMaker's default where it does not say or does not care."""
-        accept = request.accept.strip()
-        return self.default_accept if accept in ("", "*/*") else accept
-
-
-def _codec_or_conflict(registry: Registry[Codec], media_type: str) -> Codec | ProviderConflictError:
-    try:
-        return codec_for(registry, media_type)
-    except ProviderConflictError as conflict:
-        return conflict
-
-
-def _usable(codec: Codec | ProviderConflictError) -> Codec:
-    if isinstance(codec, ProviderConflictError):
-        raise codec
-    return codec
-
-
 # -- the steps ---------------------------------------------------------------------------------
 
 
-def _default_input(codecs: _CodecTable, hardware: Hardware) -> Function:
+def _default_input(codecs: CodecTable, hardware: Hardware) -> Function:
     """Return ``input_fn`` over the codecs: text formats become float32, others keep their dtype."""
 
     def input_fn(body: bytes | str, content_type: str, _context: Context) -> object:
@@ -144,14 +90,14 @@ def _steps(
     predict_fn: Function,
     output_fn: Function | None,
     model: object,
-    codecs: _CodecTable,
+    codecs: CodecTable,
     hardware: Hardware,
 ) -> Callable[[Request, Context], Response]:
     def encode(prediction: object, request: Request, context: Context) -> Response:
         if output_fn is not None:
-            accept = codecs.asked(request)
+            accept = _asked(request, codecs)
             return _response(output_fn(prediction, accept, context), accept, context, codecs)
-        media_type, codec = codecs.writing(codecs.asked(request))
+        media_type, codec = codecs.writing(_asked(request, codecs))
         return _with_context(Response(codec.encode(hardware.fetch(prediction)), media_type), context)
 
     def steps(request: Request, context: Context) -> Response:
@@ -163,10 +109,10 @@ def _steps(
 
 
 def _transform(
-    transform_fn: Function, model: object, codecs: _CodecTable
+    transform_fn: Function, model: object, codecs: CodecTable
 ) -> Callable[[Request, Context], Response]:
     def steps(request: Request, context: Context) -> Response:
-        content_type, accept = request.content_type, codecs.asked(request)
+        content_type, accept = request.content_type, _asked(request, codecs)
         result = transform_fn(model, _body(request, content_type), content_type, accept, context)
         return _response(result, accept, context, codecs)
 
@@ -183,7 +129,13 @@ def _body(request: Request, content_type: str) -> bytes | str:
         raise DecodeError(f"the body is not UTF-8: {error}") from error
 
 
-def _response(result: Any, accept: str, context: Context, codecs: _CodecTable) -> Response:
+def _asked(request: Request, codecs: CodecTable) -> str:
+    """Return what the client accepts: the default where it does not say or does not care."""
+    accept = request.accept.strip()
+    return codecs.default_accept if accept in ("", "*/*") else accept
+
+
+def _response(result: Any, accept: str, context: Context, codecs: CodecTable) -> Response:
     """Return what a user's function gave: a body, or a body and its content type."""
     body, content_type = result if isinstance(result, tuple) else (result, None)
     if content_type is None:
@@ -193,7 +145,7 @@ def _response(result: Any, accept: str, context: Context, codecs: _CodecTable) -
     return _with_context(Response(_as_bytes(body, codecs), content_type), context)
 
 
-def _as_bytes(body: object, codecs: _CodecTable) -> bytes:
+def _as_bytes(body: object, codecs: CodecTable) -> bytes:
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     return body.encode("utf-8") if isinstance(body, str) else codecs.writing(JSON)[1].encode(body)

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from modelyard.core.discovery import BUILTIN_PLUGINS
 from modelyard.core.errors import BrokenPluginError, ProviderConflictError, UnknownProviderError
 from modelyard.core.hookspecs import hookimpl
-from modelyard.core.discovery import BUILTIN_PLUGINS
 from modelyard.core.manager import PluginManager
 
 HOOK = "from modelyard import hookimpl\n\n@hookimpl\n"

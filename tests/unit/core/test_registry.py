@@ -5,10 +5,9 @@ from modelyard.core.errors import (
     InvalidPlanError,
     ProviderConflictError,
     UnknownProviderError,
-    UnsupportedMediaTypeError,
 )
 from modelyard.core.plans import ProviderRef
-from modelyard.core.registry import Provider, Registry, codec_for, negotiate_codec
+from modelyard.core.registry import Provider, Registry
 
 
 @attrs.frozen
@@ -115,27 +114,3 @@ class TestDeclarations:
         codecs = registry(CsvCodec, Rival)
         with pytest.raises(ProviderConflictError, match="'text/csv' .* dist-0 1.0 .* and dist-1 1.0"):
             codecs.declaring("media_types", "text/csv")
-
-
-class TestCodecs:
-    def test_are_found_by_content_type(self, codecs):
-        assert isinstance(codec_for(codecs, "Text/CSV; charset=utf-8"), CsvCodec)
-
-    @pytest.mark.parametrize("content_type", ["image/png", "nonsense", "*/*"])
-    def test_of_another_content_type_are_an_error_that_says_what_there_is(self, codecs, content_type):
-        with pytest.raises(UnsupportedMediaTypeError) as caught:
-            codec_for(codecs, content_type)
-        assert str(caught.value) == (
-            f"{content_type!r} is not supported; supported: application/json, application/jsonlines, text/csv"
-        )
-
-    def test_need_a_content_type(self, codecs):
-        with pytest.raises(
-            UnsupportedMediaTypeError, match="Content-Type is missing; supported: application/json"
-        ):
-            codec_for(codecs, " ")
-
-    def test_are_chosen_by_accept(self, codecs):
-        media_type, codec = negotiate_codec(codecs, "text/*, application/json;q=0.1")
-        assert (media_type, type(codec)) == ("text/csv", CsvCodec)
-        assert negotiate_codec(codecs, "image/png") is None
