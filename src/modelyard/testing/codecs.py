@@ -1,0 +1,248 @@
+"""What a codec promises, as tests."""
+
+import copy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from modelyard.core.contracts import ArrayCodec, Codec
+from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.media_types import parse_media_type
+
+THREADS = 4
+ROUNDS = 10
+
+
+class CodecContract:
+    """The tests of a codec: subclass it, name the class ``Test...``, and set the attributes.
+
+    ``codec``: an instance; ``values``: what must come back equal, as `same` sees it; ``malformed``:
+    bodies that must be refused; ``unencodable``: values that must be refused.
+    """
+
+    codec: ClassVar[Codec]
+    values: ClassVar[tuple[object, ...]] = (
+        np.array([[0.1, -2.5, 3e7], [0.0, 1e-7, 16777216.0]], np.float32),
+        np.array([[1.5], [-2.25]], np.float64),
+        np.array([[1, -2, 2**53]], np.int64),
+    )
+    malformed: ClassVar[tuple[bytes, ...]] = ()
+    unencodable: ClassVar[tuple[object, ...]] = ()
+
+    def same(self, value: object, decoded: object) -> bool:
+        """Tell whether `decoded` is `value` again; override it where that is not ``==``.
+
+        Where one of them is an array, shape and numbers must agree; the dtype is the format's affair.
+        """
+        if not isinstance(value, np.ndarray) and not isinstance(decoded, np.ndarray):
+            return bool(value == decoded)
+        try:
+            expected = np.asarray(value)
+            actual = np.asarray(decoded).astype(expected.dtype)
+        except (TypeError, ValueError):
+            return False
+        return np.array_equal(expected, actual, equal_nan=expected.dtype.kind in "fc")
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    def test_it_has_the_members_of_a_codec(self) -> None:
+        """It has a name, media types, `encode` and `decode`."""
+        assert isinstance(self.codec, Codec), f"{self.codec!r} lacks a member of modelyard's Codec"
+        assert self.values, "values is empty: there would be nothing to test with"
+        name = self.codec.name
+        assert isinstance(name, str), f"name must be text, not {name!r}"
+        assert name, "name must not be empty"
+        assert name == name.strip().lower(), f"name must be lower case, not {name!r}"
+
+    def test_its_media_types_are_essences(self) -> None:
+        """`media_types` is a tuple of ``type/subtype``, lower case, no parameters, no wildcards."""
+        declared = self.codec.media_types
+        assert isinstance(declared, tuple), f"media_types must be a tuple, not {declared!r}"
+        assert declared, "media_types is empty: no request would ever find the codec"
+        assert len(set(declared)) == len(declared), f"media_types names one twice: {declared!r}"
+        for text in declared:
+            parsed = parse_media_type(text)
+            assert parsed is not None, f"media_types: {text!r} is not a media type"
+            assert parsed.essence == text, f"media_types: {text!r} must be written {parsed.essence!r}"
+            assert "*" not in text, f"media_types: {text!r} is a range, not a media type"
+
+    def test_it_is_made_without_options(self) -> None:
+        """``cls()`` makes one: that is how a request's Content-Type finds its codec."""
+        cls = type(self.codec)
+        try:
+            made = cls()
+        except TypeError as error:
+            raise AssertionError(f"{cls.__qualname__}() must work without options: {error}") from error
+        assert made.name == self.codec.name, f"{cls.__qualname__}() is called {made.name!r}"
+
+    # -- there and back ------------------------------------------------------------------------
+
+    def test_encode_returns_bytes(self) -> None:
+        """`encode` returns ``bytes``, for every value."""
+        for value in self.values:
+            document = self.codec.encode(value)
+            assert type(document) is bytes, f"encode must return bytes, not {document!r}, for {value!r}"
+
+    def test_values_come_back_equal(self) -> None:
+        """`decode` accepts what `encode` wrote, and returns the same."""
+        for value in self.values:
+            document = self.codec.encode(value)
+            try:
+                decoded = self.codec.decode(document)
+            except DecodeError as error:
+                raise AssertionError(f"decode refuses what encode wrote for {value!r}: {error}") from error
+            assert self.same(value, decoded), f"{value!r} came back as {decoded!r}"
+
+    def test_encode_leaves_the_value_alone(self) -> None:
+        """`encode` does not change what it is given."""
+        for value in self.values:
+            given = copy.deepcopy(value)
+            self.codec.encode(given)
+            assert self.same(value, given), f"encode changed {value!r} into {given!r}"
+
+    def test_decode_returns_no_tensor(self) -> None:
+        """`decode` returns numpy or plain Python: placing a value on a device is the hardware's part."""
+        for value in self.values:
+            for item in _items(self.codec.decode(self.codec.encode(value))):
+                library = type(item).__module__.partition(".")[0]
+                assert library != "torch", f"decode must not return a tensor, as for {value!r}"
+
+    def test_decoded_values_share_nothing(self) -> None:
+        """Two calls of `decode` return values of which one can be changed without the other."""
+        for value in self.values:
+            document = self.codec.encode(value)
+            first, second = self.codec.decode(document), self.codec.decode(document)
+            assert not _share(first, second), f"decode returned one mutable value twice, for {value!r}"
+
+    # -- refusals ------------------------------------------------------------------------------
+
+    def test_malformed_bodies_raise_decode_error(self) -> None:
+        """`decode` refuses what is in `malformed`, by `DecodeError`."""
+        for body in self.malformed:
+            assert _refuses(self.codec.decode, body), f"decode must raise DecodeError for {body[:80]!r}"
+
+    def test_any_bytes_decode_or_raise_decode_error(self) -> None:
+        """`decode` raises nothing but `DecodeError`, whatever the body."""
+        for value in self.values:
+            for body in _damaged(self.codec.encode(value)):
+                _refuses(self.codec.decode, body)
+
+    def test_unencodable_values_raise_encode_error(self) -> None:
+        """`encode` refuses ``object()`` and what is in `unencodable`, by `EncodeError`."""
+        for value in (object(), *self.unencodable):
+            try:
+                document = self.codec.encode(value)
+            except EncodeError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"encode must raise EncodeError for {value!r}, not {error!r}") from error
+            raise AssertionError(f"encode must raise EncodeError for {value!r}, and wrote {document[:80]!r}")
+
+    # -- threads -------------------------------------------------------------------------------
+
+    def test_threads_do_not_disturb_each_other(self) -> None:
+        """One instance serves all requests: what a call returns depends on its argument alone."""
+        barrier = Barrier(THREADS)
+        with ThreadPoolExecutor(THREADS) as pool:
+            try:
+                reports = list(pool.map(self._work, range(THREADS), [barrier] * THREADS))
+            except Exception as error:
+                raise AssertionError(f"{THREADS} threads at once, and the codec raised {error!r}") from error
+        wrong = [line for report in reports for line in report]
+        assert not wrong, f"{THREADS} threads at once, and the codec gave {wrong[0]}"
+
+    def _work(self, thread: int, barrier: Barrier) -> list[str]:
+        """Return what went wrong while every thread handles the values, each from another one on."""
+        barrier.wait()
+        start = thread % len(self.values)
+        wrong = []
+        for value in (self.values[start:] + self.values[:start]) * ROUNDS:
+            decoded = self.codec.decode(self.codec.encode(value))
+            if not self.same(value, decoded):
+                wrong.append(f"{decoded!r} for {value!r}")
+        return wrong
+
+    # -- arrays --------------------------------------------------------------------------------
+
+    def test_decode_array_returns_the_dtype_asked_for(self) -> None:
+        """An `ArrayCodec` returns an array of the dtype that it is asked for, float32 by default."""
+        codec = self._array_codec()
+        for value in filter(_is_real, self.values):
+            document = self.codec.encode(value)
+            arrays = {"float32": codec.decode_array(document)}
+            arrays |= {dtype: codec.decode_array(document, dtype) for dtype in ("float32", "float64")}
+            for dtype, array in arrays.items():
+                assert isinstance(array, np.ndarray), f"decode_array returned {array!r}, not an array"
+                assert array.dtype == dtype, f"decode_array returned {array.dtype}, asked for {dtype}"
+                expected = np.asarray(value).astype(dtype)
+                assert array.shape == expected.shape, f"decode_array: {array.shape} for {expected.shape}"
+                assert np.allclose(array, expected, rtol=1e-6, equal_nan=True), (
+                    f"decode_array returned {array!r} for {value!r}"
+                )
+
+    def test_decode_array_raises_decode_error(self) -> None:
+        """`decode_array` refuses what is in `malformed`, and raises nothing but `DecodeError`."""
+        codec = self._array_codec()
+        for body in self.malformed:
+            assert _refuses(codec.decode_array, body), (
+                f"decode_array must raise DecodeError for {body[:80]!r}"
+            )
+        for value in self.values:
+            for body in _damaged(self.codec.encode(value)):
+                _refuses(codec.decode_array, body)
+
+    def _array_codec(self) -> ArrayCodec:
+        if not isinstance(self.codec, ArrayCodec):
+            pytest.skip(f"{self.codec.name} is not an ArrayCodec: its documents name their dtype")
+        return self.codec
+
+
+def _items(value: object) -> Iterator[object]:
+    """Yield a value and everything in it."""
+    yield value
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _items(item)
+
+
+def _share(first: object, second: object) -> bool:
+    return any(map(_same_memory, _items(first), _items(second)))
+
+
+def _same_memory(first: object, second: object) -> bool:
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return first.flags.writeable and np.shares_memory(first, second)
+    return first is second and isinstance(first, dict | list | set | bytearray)
+
+
+def _is_real(value: object) -> bool:
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except ValueError:
+        return False
+
+
+def _refuses(decode: Callable[[bytes], object], body: bytes) -> bool:
+    """Tell whether `decode` raises `DecodeError`; any other exception breaks a promise."""
+    try:
+        decode(body)
+    except DecodeError:
+        return True
+    except Exception as error:
+        raise AssertionError(f"decode must raise DecodeError for {body[:80]!r}, not {error!r}") from error
+    return False
+
+
+def _damaged(document: bytes) -> Iterator[bytes]:
+    """Yield nothing, beginnings of the document, the document with a byte changed, and noise."""
+    source = np.random.default_rng(0)
+    yield b""
+    yield from (document[:end] for end in range(0, len(document), len(document) // 64 + 1))
+    for _ in range(64):
+        place = int(source.integers(len(document) or 1))
+        yield document[:place] + source.bytes(1) + document[place + 1 :]
+        yield source.bytes(int(source.integers(1, 64)))

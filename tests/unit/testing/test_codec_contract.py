@@ -1,0 +1,324 @@
+"""The contract catches each way of breaking it."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from modelyard.core.contracts import ArrayCodec
+from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.serializers.json import JsonCodec
+from modelyard.serializers.npy import NpyCodec
+from modelyard.testing.codecs import THREADS, CodecContract
+
+
+class Nameless(JsonCodec):
+    name = ""
+
+
+class Shouting(JsonCodec):
+    name = "JSON"
+
+
+class Numbered(JsonCodec):
+    name = 7
+
+
+class BareType(JsonCodec):
+    media_types = "application/json"
+
+
+class NoTypes(JsonCodec):
+    media_types = ()
+
+
+class TypeWithParameter(JsonCodec):
+    media_types = ("application/json; charset=utf-8",)
+
+
+class UpperCaseType(JsonCodec):
+    media_types = ("Application/JSON",)
+
+
+class WildcardType(JsonCodec):
+    media_types = ("application/*",)
+
+
+class NoType(JsonCodec):
+    media_types = ("json",)
+
+
+class TypeTwice(JsonCodec):
+    media_types = ("application/json", "application/json")
+
+
+class NeedsAnOption(JsonCodec):
+    def __init__(self, indent):
+        super().__init__()
+
+
+class Renamable(JsonCodec):
+    def __init__(self, name="json"):
+        object.__setattr__(self, "name", name)
+
+
+class WritesText(JsonCodec):
+    def encode(self, value):
+        return super().encode(value).decode()
+
+
+class WritesMemory(JsonCodec):
+    def encode(self, value):
+        return bytearray(super().encode(value))
+
+
+class Rounds(NpyCodec):
+    def decode(self, body):
+        return super().decode(body).round()
+
+
+class Transposes(NpyCodec):
+    def decode(self, body):
+        return super().decode(body).T
+
+
+class ReturnsNothing(JsonCodec):
+    def decode(self, body):
+        super().decode(body)
+
+
+class RefusesItsOwn(JsonCodec):
+    def decode(self, body):
+        raise DecodeError("not today")
+
+
+class Normalises(NpyCodec):
+    def encode(self, value):
+        value /= 2
+        return super().encode(value * 2)
+
+
+class MakesTensors(JsonCodec):
+    def decode(self, body):
+        return {"tensor": [Tensor()]}
+
+
+class Tensor:
+    __module__ = "torch.nn.parameter"
+
+
+class RemembersDocuments(JsonCodec):
+    def decode(self, body):
+        return DOCUMENTS.setdefault(body, super().decode(body))
+
+
+DOCUMENTS = {}
+
+
+class SharesItsBuffer(NpyCodec):
+    buffer = np.zeros((2, 3), np.float32)
+
+    def decode(self, body):
+        self.buffer[:] = super().decode(body)
+        return self.buffer
+
+
+class Lenient(JsonCodec):
+    def decode(self, body):
+        return super().decode(body or b"null")
+
+
+class RaisesWhatItsParserRaises(JsonCodec):
+    def decode(self, body):
+        return __import__("json").loads(body)
+
+    decode_array = decode
+
+
+class Trusting(NpyCodec):
+    def decode(self, body):
+        return np.frombuffer(body[128:], np.float32).reshape(2, 3)
+
+
+class WritesAnything(JsonCodec):
+    def encode(self, value):
+        return super().encode(None if type(value) is object else value)
+
+
+class RaisesTypeError(JsonCodec):
+    def encode(self, value):
+        try:
+            return super().encode(value)
+        except EncodeError as error:
+            raise TypeError("no") from error
+
+
+class KeepsState(JsonCodec):
+    """What it encodes lies on the instance meanwhile; threads meet at the worst moment."""
+
+    latest = None
+    barrier = threading.Barrier(THREADS)
+
+    def encode(self, value):
+        KeepsState.latest = value
+        if threading.current_thread() is not threading.main_thread():
+            self.barrier.wait()
+        return super().encode(self.latest)
+
+
+class FailsInThreads(JsonCodec):
+    def encode(self, value):
+        if threading.current_thread() is not threading.main_thread():
+            raise LookupError("no context in this thread")
+        return super().encode(value)
+
+
+class AlwaysDoubles(JsonCodec):
+    def decode_array(self, body, dtype="float64"):
+        return super().decode_array(body, "float64")
+
+
+class ListsForArrays(JsonCodec):
+    def decode_array(self, body, dtype="float32"):
+        return self.decode(body)
+
+
+class FlatArrays(JsonCodec):
+    def decode_array(self, body, dtype="float32"):
+        return super().decode_array(body, dtype).ravel()
+
+
+class WrongArrays(JsonCodec):
+    def decode_array(self, body, dtype="float32"):
+        return super().decode_array(body, dtype) + 1
+
+
+class ArrayOfNothing(JsonCodec):
+    def decode_array(self, body, dtype="float32"):
+        return super().decode_array(body or b"[]", dtype)
+
+
+def contract(codec, **attributes):
+    return type("Contract", (CodecContract,), {"codec": codec, **attributes})()
+
+
+FLOATS = (np.array([[0.5, 1.25, 2], [3, 4, 5]], np.float32),)
+SOME = {"values": ([0.5], {"a": [1]}, ["b"], [None])}
+EMPTY = {"malformed": (b"",)}
+MEMBERS, TYPES = "test_it_has_the_members_of_a_codec", "test_its_media_types_are_essences"
+MADE, BYTES = "test_it_is_made_without_options", "test_encode_returns_bytes"
+EQUAL, ALONE = "test_values_come_back_equal", "test_encode_leaves_the_value_alone"
+TENSORS, SHARED = "test_decode_returns_no_tensor", "test_decoded_values_share_nothing"
+MALFORMED, ANY = "test_malformed_bodies_raise_decode_error", "test_any_bytes_decode_or_raise_decode_error"
+UNENCODABLE, THREAD = "test_unencodable_values_raise_encode_error", "test_threads_do_not_disturb_each_other"
+DTYPE, REFUSED = "test_decode_array_returns_the_dtype_asked_for", "test_decode_array_raises_decode_error"
+
+
+CASES = (
+    (object(), {}, MEMBERS, "lacks a member"),
+    (JsonCodec(), {"values": ()}, MEMBERS, "values is empty"),
+    (Nameless(), {}, MEMBERS, "name must not be empty"),
+    (Shouting(), {}, MEMBERS, "name must be lower case, not 'JSON'"),
+    (Numbered(), {}, MEMBERS, "name must be text, not 7"),
+    (BareType(), {}, TYPES, "must be a tuple, not 'application/json'"),
+    (NoTypes(), {}, TYPES, "media_types is empty"),
+    (TypeWithParameter(), {}, TYPES, "must be written 'application/json'"),
+    (UpperCaseType(), {}, TYPES, "must be written 'application/json'"),
+    (WildcardType(), {}, TYPES, "'application/*' is a range"),
+    (NoType(), {}, TYPES, "'json' is not a media type"),
+    (TypeTwice(), {}, TYPES, "names one twice"),
+    (NeedsAnOption(indent=2), {}, MADE, "NeedsAnOption() must work without options"),
+    (Renamable("other"), {}, MADE, "Renamable() is called 'json'"),
+    (WritesText(), SOME, BYTES, "encode must return bytes, not '[0.5]', for [0.5]"),
+    (WritesMemory(), SOME, BYTES, "encode must return bytes, not bytearray"),
+    (Rounds(), {"values": FLOATS}, EQUAL, "came back as array"),
+    (Transposes(), {"values": FLOATS}, EQUAL, "came back as array"),
+    (ReturnsNothing(), SOME, EQUAL, "[0.5] came back as None"),
+    (ReturnsNothing(), {"values": FLOATS}, EQUAL, "came back as None"),
+    (RefusesItsOwn(), SOME, EQUAL, "decode refuses what encode wrote for [0.5]: not today"),
+    (Normalises(), {"values": FLOATS}, ALONE, "encode changed array"),
+    (MakesTensors(), SOME, TENSORS, "decode must not return a tensor, as for [0.5]"),
+    (RemembersDocuments(), SOME, SHARED, "one mutable value twice, for [0.5]"),
+    (SharesItsBuffer(), {"values": FLOATS}, SHARED, "one mutable value twice, for array"),
+    (Lenient(), EMPTY, MALFORMED, "decode must raise DecodeError for b''"),
+    (RaisesWhatItsParserRaises(), EMPTY, MALFORMED, "for b'', not JSONDecodeError"),
+    (RaisesWhatItsParserRaises(), SOME, ANY, "for b'', not JSONDecodeError"),
+    (Trusting(), {"values": FLOATS}, ANY, "not ValueError"),
+    (WritesAnything(), SOME, UNENCODABLE, "and wrote b'null'"),
+    (RaisesTypeError(), SOME, UNENCODABLE, "not TypeError('no')"),
+    (
+        JsonCodec(),
+        {"unencodable": ("text",)},
+        UNENCODABLE,
+        "EncodeError for 'text', and wrote b'\"text\"'",
+    ),
+    (KeepsState(), SOME, THREAD, "4 threads at once, and the codec gave"),
+    (FailsInThreads(), SOME, THREAD, "4 threads at once, and the codec raised LookupError"),
+    (AlwaysDoubles(), {"values": FLOATS}, DTYPE, "returned float64, asked for float32"),
+    (
+        ListsForArrays(),
+        {"values": FLOATS},
+        DTYPE,
+        "returned [[0.5, 1.25, 2.0], [3.0, 4.0, 5.0]], not an array",
+    ),
+    (FlatArrays(), {"values": FLOATS}, DTYPE, "decode_array: (6,) for (2, 3)"),
+    (WrongArrays(), {"values": FLOATS}, DTYPE, "decode_array returned array"),
+    (ArrayOfNothing(), EMPTY, REFUSED, "decode_array must raise DecodeError for b''"),
+    (RaisesWhatItsParserRaises(), EMPTY, REFUSED, "for b'', not JSONDecodeError"),
+    (RaisesWhatItsParserRaises(), SOME, REFUSED, "for b'', not JSONDecodeError"),
+)
+
+
+@pytest.mark.parametrize(("codec", "attributes", "test", "message"), CASES)
+def test_a_wrong_codec_is_caught(codec, attributes, test, message):
+    with pytest.raises(AssertionError) as caught:
+        getattr(contract(codec, **attributes), test)()
+    assert message in str(caught.value)
+
+
+def test_every_promise_is_broken_above():
+    promises = {name for name in vars(CodecContract) if name.startswith("test_")}
+    assert promises == {test for _, _, test, _ in CASES}
+
+
+class Reversing:
+    """A third party's codec, of text, in its shortest form."""
+
+    name = "reversed"
+    media_types = ("text/x-reversed",)
+
+    def encode(self, value):
+        if not isinstance(value, str):
+            raise EncodeError("not text")
+        return value[::-1].encode()
+
+    def decode(self, body):
+        try:
+            return body.decode()[::-1]
+        except UnicodeDecodeError as error:
+            raise DecodeError("not UTF-8") from error
+
+
+class TestReversing(CodecContract):
+    codec = Reversing()
+    values = ("abc", "", "née")
+    malformed = (b"\xff",)
+    unencodable = (1, None)
+
+    def test_it_is_no_array_codec(self):
+        assert not isinstance(self.codec, ArrayCodec)
+        with pytest.raises(pytest.skip.Exception, match="reversed is not an ArrayCodec"):
+            self.test_decode_array_raises_decode_error()
+
+
+def test_same_can_be_overridden():
+    class Approximate(CodecContract):
+        codec = JsonCodec()
+        values = ((1, 2),)
+
+        def same(self, value, decoded):
+            return list(value) == decoded
+
+    Approximate().test_values_come_back_equal()
+    with pytest.raises(AssertionError, match=r"\(1, 2\) came back as \[1, 2\]"):
+        contract(JsonCodec(), values=((1, 2),)).test_values_come_back_equal()
