@@ -183,7 +183,7 @@ class Packager(Protocol):
         ...
 
     def pack_tree(self, folder: Path, archive: Path) -> Bundle:
-        """Write the content of `folder` as it is to the new file `archive`. Raises `PackagingError`."""
+        """Write the content of `folder` to the file `archive`, links followed. Raises `PackagingError`."""
         ...
 
     def unpack(self, archive: Path, into: Path) -> None:
@@ -208,7 +208,11 @@ class Storage(Protocol):
         ...
 
     def upload(self, path: Path, uri: str) -> str:
-        """Write the file or tree at `path` to `uri` and return the URI it can be read from."""
+        """Write the file or tree at `path` to `uri` and return the URI it can be read from.
+
+        The same upload once more is no error; other content that is there already is never
+        overwritten: `StorageError`.
+        """
         ...
 
     def prepare(self, uri: str) -> None:

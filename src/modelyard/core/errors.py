@@ -34,6 +34,9 @@ A message names the thing at fault and the way out. Errors that are also a built
 
 from collections.abc import Iterable
 
+_SHOWN = 12
+"""Of the known names in an error message, the nearest ones."""
+
 
 class ModelyardError(Exception):
     """The root of the tree."""
@@ -185,7 +188,7 @@ def _with_hint(message: str, hint: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: the closest known name, and all the known names.
+    """Return the end of an error message: the closest known name, and the known names near it.
 
     >>> did_you_mean("jsno", ["json", "csv"])
     "; did you mean 'json'? Known: csv, json"
@@ -195,4 +198,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{guess} Known: {', '.join(names) or 'none'}"
+    nearest = sorted(difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.0))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{guess} Known: {', '.join(nearest) or 'none'}{more}"

@@ -141,18 +141,17 @@ class SourceCode(JsonValue):
     @property
     def program(self) -> str:
         """The entry point's path inside the archive, with forward slashes."""
-        path = PurePath(self.entry_point)
         if self.source_dir is None:
-            return path.name
-        if not path.is_absolute():
-            return path.as_posix()
-        try:
-            return path.relative_to(self.source_dir).as_posix()
-        except ValueError as error:
+            return PurePath(self.entry_point).name
+        inside = os.path.normpath(self.entry_point)
+        if os.path.isabs(inside):
+            inside = os.path.relpath(inside, self.source_dir)
+        if inside.startswith(".."):
             raise InvalidPlanError(
                 f"entry point {self.entry_point!r} is outside source_dir {self.source_dir!r}; "
                 "give its path relative to source_dir"
-            ) from error
+            )
+        return inside
 
 
 @attrs.frozen

@@ -103,7 +103,11 @@ class Guard:
     # -- ending it -----------------------------------------------------------------------------
 
     def _live(self) -> tuple[str, ...]:
-        return ("InProgress", "Stopping") if self._record.kind == "job" else ("Creating", "InService", "Deleting")
+        return (
+            ("InProgress", "Stopping")
+            if self._record.kind == "job"
+            else ("Creating", "InService", "Deleting")
+        )
 
     def _stop(self, because: str) -> None:
         """Ask the program to end; SIGKILL follows when its time is over."""

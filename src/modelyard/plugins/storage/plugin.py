@@ -1,0 +1,13 @@
+"""Registers the built-in storage."""
+
+from modelyard.core.contracts import Storage
+from modelyard.core.hookspecs import hookimpl
+
+
+@hookimpl
+def modelyard_register_storages() -> tuple[type[Storage], ...]:
+    """Return the storage of ``file://`` URIs."""
+    # Imported here: every command loads this module, and only those that move files need shutil.
+    from modelyard.plugins.storage.file import FileStorage
+
+    return (FileStorage,)

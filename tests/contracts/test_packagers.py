@@ -1,0 +1,10 @@
+from modelyard.plugins.packagers.tarball import TarballPackager
+from modelyard.testing.packagers import PackagerContract
+
+
+class TestTarballPackager(PackagerContract):
+    packager = TarballPackager()
+
+
+class TestTarballPackagerThatStores(PackagerContract):
+    packager = TarballPackager(compression_level=0)

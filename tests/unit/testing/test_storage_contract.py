@@ -1,0 +1,188 @@
+"""Storages that break one promise each, and the test of the contract that says so."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modelyard.core.errors import StorageError
+from modelyard.plugins.storage.file import FileStorage
+from modelyard.testing.storages import StorageContract
+
+BROKEN = {}
+
+
+def breaks(test, message):
+    """Note a storage, the test that it must fail, and what the failure must say."""
+
+    def note(cls):
+        BROKEN[cls.__name__] = (cls, test, message)
+        return cls
+
+    return note
+
+
+def path_of(uri):
+    return Path(uri.removeprefix("file://"))
+
+
+@breaks("test_has_a_name", "not a plain lower-case word: ''")
+class HasNoName(FileStorage):
+    name = ""
+
+
+@breaks("test_schemes_are_well_formed", "schemes are a tuple, not 'file'")
+class HasOneScheme(FileStorage):
+    schemes = "file"
+
+
+@breaks("test_schemes_are_well_formed", "there is no scheme")
+class HasNoScheme(FileStorage):
+    schemes = ()
+
+
+@breaks("test_schemes_are_well_formed", r"these are no schemes: \['File', 'fs://'\]")
+class HasBadSchemes(FileStorage):
+    schemes = ("file", "File", "fs://")
+
+
+@breaks("test_schemes_are_well_formed", "'file', which is not among")
+class HasAnotherScheme(FileStorage):
+    schemes = ("hdfs",)
+
+
+@breaks("test_is_made_without_options", "cannot be called without options")
+class NeedsAnOption(FileStorage):
+    def __init__(self, region):
+        pass
+
+
+@breaks("test_file_comes_back", r"gave \['data'\], not \['model.tar.gz'\]")
+class RenamesFiles(FileStorage):
+    def download(self, uri, into):
+        super().download(uri, into)
+        next(into.iterdir()).rename(into / "data")
+
+
+@breaks("test_file_comes_back", "with another content: .'model.tar.gz'")
+class ChangesContent(FileStorage):
+    def download(self, uri, into):
+        super().download(uri, into)
+        next(into.iterdir()).write_bytes(b"")
+
+
+@breaks("test_tree_comes_back", r"gave \['channel', .*not")
+class KeepsTheFolder(FileStorage):
+    def download(self, uri, into):
+        super().download(uri, into / path_of(uri).name)
+
+
+@breaks("test_tree_comes_back", r"gave \[.*\], not \[.*deep")
+class TakesTheTopOnly(FileStorage):
+    def upload(self, path, uri):
+        for folder in [item for item in path.iterdir() if item.is_dir()]:
+            shutil.rmtree(folder)
+        return super().upload(path, uri)
+
+
+@breaks("test_uri_of_an_upload_has_one_of_the_schemes", "upload returned '/.*', of another scheme")
+class ReturnsAPath(FileStorage):
+    def upload(self, path, uri):
+        return str(path_of(super().upload(path, uri)))
+
+
+@breaks("test_part_of_a_tree_comes_back", "gave .*images.*, not")
+class DownloadsTheWholeTree(FileStorage):
+    def download(self, uri, into):
+        path = path_of(uri)
+        super().download((path.parent if path.is_file() else path).as_uri(), into)
+
+
+@breaks("test_download_is_a_copy", "with another content: .'data.csv'")
+class LinksDownloads(FileStorage):
+    def download(self, uri, into):
+        shutil.copytree(path_of(uri), into, copy_function=os.link)
+
+
+@breaks("test_upload_is_a_copy", "with another content: .'data.csv'")
+class LinksUploads(FileStorage):
+    def upload(self, path, uri):
+        shutil.copytree(path, path_of(uri), copy_function=os.link)
+        return uri
+
+
+@breaks("test_same_upload_again_is_no_error", "a second upload of the same is refused: .*exists")
+class UploadsOnce(FileStorage):
+    def upload(self, path, uri):
+        if path_of(uri).exists():
+            raise StorageError("it exists")
+        return super().upload(path, uri)
+
+
+@breaks("test_missing_uri_is_an_error", "a URI with nothing at it is not refused")
+class DownloadsNothing(FileStorage):
+    def download(self, uri, into):
+        into.mkdir()
+
+
+@breaks("test_missing_uri_is_an_error", "must raise StorageError, not FileNotFoundError")
+class RaisesAnother(FileStorage):
+    def download(self, uri, into):
+        raise FileNotFoundError(uri)
+
+
+@breaks("test_missing_uri_is_an_error", "does not name what is missing: no")
+class SaysTooLittle(FileStorage):
+    def download(self, uri, into):
+        raise StorageError("no")
+
+
+@breaks("test_missing_file_is_not_uploaded", "an upload of what does not exist is not refused")
+class UploadsNothing(FileStorage):
+    def upload(self, path, uri):
+        return uri
+
+
+@breaks("test_missing_file_is_not_uploaded", "a download of what was not uploaded is not refused")
+class LeavesATarget(FileStorage):
+    def upload(self, path, uri):
+        path_of(uri).mkdir(parents=True)
+        return super().upload(path, uri)
+
+
+@breaks("test_prepared_uri_takes_an_upload", r"gave \['.probe', ")
+class LeavesAProbe(FileStorage):
+    def prepare(self, uri):
+        super().prepare(uri)
+        (path_of(uri) / ".probe").touch()
+
+
+@breaks("test_prepared_uri_takes_an_upload", "preparing 'file://.*' is refused: .*File exists")
+class PreparesOnce(FileStorage):
+    def prepare(self, uri):
+        try:
+            path_of(uri).mkdir(parents=True)
+        except FileExistsError as error:
+            raise StorageError(str(error)) from error
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_promise_is_found(name, tmp_path):
+    cls, test, message = BROKEN[name]
+
+    class Contract(StorageContract):
+        storage = object.__new__(cls)
+
+        def root_uri(self, tmp_path):
+            return (tmp_path / "root").as_uri()
+
+    method = getattr(Contract(), test)
+    arguments = {"tmp_path": tmp_path} if "tmp_path" in method.__annotations__ else {}
+    with pytest.raises(AssertionError, match=message):
+        method(**arguments)
+
+
+def test_every_promise_is_broken_once():
+    promises = {name for name in vars(StorageContract) if name.startswith("test_")}
+    assert promises == {test for _, test, _ in BROKEN.values()}
