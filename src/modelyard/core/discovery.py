@@ -73,7 +73,7 @@ def _may_mention_plugins(folder: str) -> bool:
         return False
     except OSError:
         return True
-    return any(_mentions(os.path.join(path, "entry_points.txt")) for path in found)
+    return any(_mentions(f"{path}/entry_points.txt") for path in found)
 
 
 def _mentions(path: str) -> bool:

@@ -85,7 +85,7 @@ def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 REDACTED = "********"
-_SECRET = r"(?i)secret|passw|token|credential|api_?key|access_?key|private_?key"
+_SECRET = r"(?i)secret|passw|token|credential|api_?key|access_?key|private_?key"  # noqa: S105 - a pattern
 
 
 def redact(environment: Mapping[str, str]) -> dict[str, str]:
@@ -144,7 +144,7 @@ class SourceCode(JsonValue):
         if self.source_dir is None:
             return PurePath(self.entry_point).name
         inside = os.path.normpath(self.entry_point)
-        if os.path.isabs(inside):
+        if PurePath(inside).is_absolute():
             inside = os.path.relpath(inside, self.source_dir)
         if inside.startswith(".."):
             raise InvalidPlanError(

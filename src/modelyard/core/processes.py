@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,18 +34,6 @@ def die_with_parent(sig: signal.Signals, parent: int) -> None:
             os.kill(os.getpid(), sig)
 
 
-def reap() -> Iterator[tuple[int, int]]:
-    """Yield (pid, exit code) of each child that has ended; a signal's number is negative."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        yield pid, os.waitstatus_to_exitcode(status)
-
-
 def end_descendants(grace: float = 0.0) -> None:
     """End and reap every process below this one: SIGTERM, `grace` seconds, then SIGKILL.
 
@@ -66,14 +53,14 @@ def end_descendants(grace: float = 0.0) -> None:
 
 
 def _no_children() -> bool:
-    for _ in reap():
-        pass
-    try:
-        # WNOWAIT: looks whether there is a child without reaping it.
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
+    """Reap the children that have ended; tell whether that were all of them."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if pid == 0:
+            return False
 
 
 def _wait_for_children(seconds: float) -> None:
