@@ -1,5 +1,6 @@
 """The CPU, with gloo between hosts."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +11,11 @@ from modelyard.core.contracts import Host
 from modelyard.core.errors import UserCodeError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+_NUMERIC = "biufc"
+"""numpy's kinds of dtype that torch has tensors of; text and objects are nothing to place."""
 
 
 @attrs.frozen
@@ -51,15 +56,15 @@ class CpuHardware:
 
         A list has no dtype of its own and becomes float32; an array keeps its dtype.
         """
-        import numpy
+        import numpy as np
         import torch
 
         if isinstance(value, torch.nn.Module):
             return value.to("cpu").eval()
         if isinstance(value, list):
-            value = numpy.asarray(value, dtype="float32")
-        if isinstance(value, numpy.ndarray):
-            return torch.from_numpy(value if value.flags.writeable else value.copy())
+            value = _numbers(value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC:
+            return torch.from_numpy(_shareable(value))
         return value.to("cpu") if isinstance(value, torch.Tensor) else value
 
     def predict(self, model: Any, value: object) -> object:
@@ -71,8 +76,9 @@ class CpuHardware:
 
     def fetch(self, value: object) -> object:
         """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
-        import torch
-
+        torch = sys.modules.get("torch")
+        if torch is None:  # A model of another kind: nothing can be a tensor.
+            return value
         if isinstance(value, torch.Tensor):
             return _to_numpy(value)
         if isinstance(value, dict):
@@ -80,6 +86,25 @@ class CpuHardware:
         if isinstance(value, (list, tuple)):
             return [self.fetch(item) for item in value]
         return value
+
+
+def _numbers(values: list[Any]) -> object:
+    """Return nested lists of numbers as a float32 array, and any other list as it is."""
+    import numpy as np
+
+    try:
+        array = np.asarray(values)
+    except ValueError:  # Its rows are of different lengths.
+        return values
+    return array.astype("float32") if array.dtype.kind in "biuf" else values
+
+
+def _shareable(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Return the array if torch can share its memory, else a copy that it can."""
+    native = array.dtype.newbyteorder("=")
+    if array.flags.writeable and array.dtype == native and all(stride >= 0 for stride in array.strides):
+        return array
+    return array.astype(native, order="C")
 
 
 def _to_numpy(tensor: "torch.Tensor") -> object:

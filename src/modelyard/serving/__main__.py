@@ -21,7 +21,8 @@ from modelyard.serving.app import DEFAULT_MAX_BODY, Application
 from modelyard.serving.handler import JSON, build_handler
 
 _GRACEFUL_SECONDS = 25
-_log = log.get_logger(__name__)
+# Not `__name__`, which is "__main__" here: no logger of ours.
+_log = log.get_logger("modelyard.serving")
 
 
 def main() -> int:
@@ -35,11 +36,12 @@ def main() -> int:
     with ThreadPoolExecutor(1, "model") as executor:
         try:
             handler = executor.submit(_load, base, os.environ).result()
-        except ModelyardError as error:
+            _serve(Application(handler, executor, max_body=_max_body(os.environ)), os.environ)
+        except Exception as error:  # noqa: BLE001 - printed, and recorded
             traceback.print_exc()
-            _record_failure(base, str(error))
+            expected = isinstance(error, (ModelyardError, OSError))
+            _record_failure(base, str(error) if expected else f"{type(error).__name__}: {error}")
             return 1
-        _serve(Application(handler, executor, max_body=_max_body(os.environ)), os.environ)
     return 0
 
 
@@ -55,7 +57,7 @@ def _load(base: Path, environ: Mapping[str, str]) -> Handler:
         plugins,
         plugins.hardware.create(hardware),
         program=environ.get("SAGEMAKER_PROGRAM") or None,
-        default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", JSON),
+        default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or JSON,
     )
 
 
@@ -72,10 +74,14 @@ def _serve(application: Application, environ: Mapping[str, str]) -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACEFUL_SECONDS,
     )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal that ended it once more: to be told to stop is no failure.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, server.handle_exit)
     with _socket(environ) as listening:
         host, port = listening.getsockname()[:2]
         _log.info("model loaded, serving", host=host, port=port)
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def _socket(environ: Mapping[str, str]) -> socket.socket:
@@ -83,7 +89,9 @@ def _socket(environ: Mapping[str, str]) -> socket.socket:
     inherited = int(environ.get("MODELYARD_LISTEN_FD", "-1"))
     if inherited >= 0:
         return socket.socket(fileno=inherited)
-    return socket.create_server(("127.0.0.1", int(environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))), backlog=2048)
+    return socket.create_server(
+        ("127.0.0.1", int(environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))), backlog=2048
+    )
 
 
 def _max_body(environ: Mapping[str, str]) -> int:
@@ -95,7 +103,7 @@ def _record_failure(base: Path, text: str) -> None:
     """Leave the reason where a backend looks for it; SageMaker has no such folder in an endpoint."""
     path = JobLayout(base).failure
     with contextlib.suppress(OSError):
-        path.write_text(text[:1024], "utf-8")
+        path.write_text(text.encode("utf-8", "replace")[:1024].decode("utf-8", "ignore"), "utf-8")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ def build_handler(
     `program`: the inference script, ``inference.py`` if there is one; `default_accept`: what a
     client gets that does not say. Raises `UserCodeError` where the model cannot be loaded.
     """
-    root = _unwrapped(model_dir)
+    root = _unwrapped(model_dir).absolute()
     os.chdir(root)
-    with _blamed("the inference script"):
+    with _blamed("the inference script", root):
         functions = user_functions.load(root, program)
     properties = ServingProperties(str(root))
     if functions.model_fn:
-        with _blamed("model_fn"):
+        with _blamed("model_fn", root):
             model = functions.model_fn(str(root), Context(properties))
     else:
         model = hardware.load(root)
@@ -137,10 +137,10 @@ def _asked(request: Request, codecs: CodecTable) -> str:
 
 def _response(result: Any, accept: str, context: Context, codecs: CodecTable) -> Response:
     """Return what a user's function gave: a body, or a body and its content type."""
-    body, content_type = result if isinstance(result, tuple) else (result, None)
+    body, content_type = (result[0], result[1]) if isinstance(result, tuple) else (result, None)
     if content_type is None:
         wanted = parse_accept(accept)
-        named = [media_type.essence for media_type in wanted if "*" not in media_type.essence]
+        named = [range_.essence for range_ in wanted if range_.quality and "*" not in range_.essence]
         content_type = named[0] if named else codecs.default_accept
     return _with_context(Response(_as_bytes(body, codecs), content_type), context)
 
@@ -176,7 +176,8 @@ def _answering(handler: Handler) -> Handler:
     def answering(request: Request) -> Response:
         try:
             return handler(request)
-        except Exception as error:
+        # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - answered, and logged where it is ours
             for kind, status, code in _CLIENT_ERRORS:
                 if isinstance(error, kind):
                     return error_response(status, code, str(error), request.request_id)
@@ -195,11 +196,12 @@ def error_response(status: int, code: str, message: str, request_id: str) -> Res
     return Response(body, JSON, status)
 
 
-class _blamed:  # noqa: N801: reads as a statement
-    """Turns any exception of the user's code into a `UserCodeError` that says where it was raised."""
+class _blamed:  # noqa: N801 - reads as a statement
+    """Turns any exception into a `UserCodeError` that says which line of the user's raised it."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, root: Path) -> None:
         self._what = what
+        self._root = root
 
     def __enter__(self) -> None:
         pass
@@ -208,9 +210,9 @@ class _blamed:  # noqa: N801: reads as a statement
         if error is None or isinstance(error, (UserCodeError, KeyboardInterrupt)):
             return
         frames = traceback.extract_tb(error.__traceback__)
-        last = frames[-1]
-        where = f"{Path(last.filename).name}, line {last.lineno}, in {last.name}"
-        said = f"{self._what} raised {type(error).__name__}: {error} ({where})"
+        users = [frame for frame in frames if Path(frame.filename).is_relative_to(self._root)]
+        where = [f" ({Path(f.filename).name}, line {f.lineno}, in {f.name})" for f in users[-1:]]
+        said = f"{self._what} raised {type(error).__name__}: {error}{''.join(where)}"
         raise UserCodeError(said) from error
 
 

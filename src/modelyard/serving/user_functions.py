@@ -9,7 +9,7 @@ handed it when it is called ``context``, and a keyword-only ``context`` works.
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,16 +49,19 @@ def load(model_dir: Path, program: str | None) -> UserFunctions:
     defaults. Raises `UserCodeError` for a program that is named and missing, a module that cannot
     be imported, and functions that do not go together.
     """
-    path = _find(model_dir, program or "inference.py")
-    if path is None and program:
-        raise UserCodeError(f"{program} is neither in code/ nor at the top of the model archive. {_PACKAGING}")
-    if path is None:
+    found_at = _find((model_dir / "code", model_dir), program or "inference.py")
+    if found_at is None and program:
+        raise UserCodeError(
+            f"{program} is neither in code/ nor at the top of the model archive. {_PACKAGING}"
+        )
+    if found_at is None:
         return UserFunctions()
-    module = _import(path)
+    folder, path = found_at
+    module = _import(path, folder)
     found = {name: getattr(module, name, None) for name in _SLOTS}
-    functions = UserFunctions(**{
-        name: with_context(function, name, _SLOTS[name]) for name, function in found.items() if function
-    })
+    functions = UserFunctions(
+        **{name: with_context(function, name, _SLOTS[name]) for name, function in found.items() if function}
+    )
     steps = [name for name in ("input_fn", "predict_fn", "output_fn") if found[name]]
     if functions.transform_fn and steps:
         raise UserCodeError(
@@ -75,30 +78,42 @@ def with_context(function: Any, name: str, slots: int) -> Function:
     """
     if not callable(function):
         raise UserCodeError(f"{name} must be a function, not {function!r}")
-    parameters = list(inspect.signature(function).parameters.values())
-    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    if inspect.iscoroutinefunction(function):
+        raise UserCodeError(f"{name} is async: it would be called without being awaited; use a plain def")
+    signature = inspect.signature(function)
+    positional = [p for p in signature.parameters.values() if p.kind in _POSITIONAL]
     required = [p for p in positional if p.default is p.empty]
-    if any(p.name == "context" and p.kind is p.KEYWORD_ONLY for p in parameters):
-        return lambda *args: function(*args[:-1], context=args[-1])
-    if len(required) == slots + 1 or (len(positional) > slots and positional[slots].name == "context"):
-        return lambda *args: function(*args)
-    takes_rest = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    if len(required) <= slots and (len(positional) >= slots or takes_rest):
-        return lambda *args: function(*args[:-1])
-    raise UserCodeError(
-        f"{name} takes {len(required)} arguments, but it is called with {slots}, or {slots + 1} with the context"
-    )
+    context = signature.parameters.get("context")
+    given, named = slots, {}
+    wrapped: Function = lambda *args: function(*args[:-1])  # noqa: E731 - one of three forms
+    if context is not None and context.kind is context.KEYWORD_ONLY:
+        named = {"context": None}
+        wrapped = lambda *args: function(*args[:-1], context=args[-1])  # noqa: E731 - as above
+    elif len(required) == slots + 1 or (len(positional) > slots and positional[slots].name == "context"):
+        given, wrapped = slots + 1, function
+    try:
+        signature.bind(*range(given), **named)
+    except TypeError as error:
+        raise UserCodeError(
+            f"{name}{signature} does not fit: it is called with {slots} arguments, "
+            f"or with {slots + 1} where it takes the context ({error})"
+        ) from error
+    return wrapped
 
 
-def _find(model_dir: Path, program: str) -> Path | None:
-    candidates = (folder / program for folder in (model_dir / "code", model_dir))
-    return next((path for path in candidates if path.is_file()), None)
+def _find(folders: Iterable[Path], program: str) -> tuple[Path, Path] | None:
+    """Return the folder that holds `program`, also given without its ``.py``, and the file."""
+    candidates = ((folder, folder / name) for folder in folders for name in (program, f"{program}.py"))
+    return next(((folder, path) for folder, path in candidates if path.is_file()), None)
 
 
-def _import(path: Path) -> ModuleType:
-    """Import the file as a module of its own name, its folder first on the path as for a script."""
+def _import(path: Path, folder: Path) -> ModuleType:
+    """Import the file as a module of its own name; its folder is first on the path as for a script.
+
+    `folder` follows, which is another one for a program such as ``pkg/inference.py``.
+    """
     name = path.stem if path.stem not in sys.modules else f"modelyard_user_{path.stem}"
-    sys.path.insert(0, str(path.parent))
+    sys.path[:0] = dict.fromkeys((str(path.parent), str(folder)))
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserCodeError(f"{path.name} is not a Python file: the program of an endpoint must end in .py")

@@ -21,11 +21,15 @@ def main() -> int:
     base = base_dir()
     try:
         return job.run(base, os.environ, PluginManager.discover())
-    except (ModelyardError, OSError) as error:
+    except Exception as error:
         output = JobLayout(base).output
         output.mkdir(parents=True, exist_ok=True)
-        said = failure.record(JobLayout(base).failure, failure.clip(str(error)))
-        print(f"modelyard: {said}", file=sys.stderr)
+        expected = isinstance(error, (ModelyardError, OSError))
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        said = failure.record(JobLayout(base).failure, failure.clip(text))
+        sys.stderr.write(f"modelyard: {said}\n")
+        if not expected:
+            raise
         return 1
 
 

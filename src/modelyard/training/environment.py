@@ -18,17 +18,19 @@ from modelyard.core.layout import JobLayout
 
 MASTER_PORT = 7777
 
-_RESERVED = frozenset({
-    "sagemaker_program",
-    "sagemaker_submit_directory",
-    "sagemaker_enable_cloudwatch_metrics",
-    "sagemaker_region",
-    "sagemaker_container_log_level",
-    "sagemaker_job_name",
-    "default_user_module_name",
-    "_tuning_objective_metric",
-    "sagemaker_s3_output",
-})
+_RESERVED = frozenset(
+    {
+        "sagemaker_program",
+        "sagemaker_submit_directory",
+        "sagemaker_enable_cloudwatch_metrics",
+        "sagemaker_region",
+        "sagemaker_container_log_level",
+        "sagemaker_job_name",
+        "default_user_module_name",
+        "_tuning_objective_metric",
+        "sagemaker_s3_output",
+    }
+)
 
 
 @attrs.frozen
@@ -51,7 +53,7 @@ class TrainingEnvironment:
 
     @property
     def host(self) -> Host:
-        """This host among the hosts of the job."""
+        """The host of this process, among the hosts of the job."""
         return Host(
             name=self.resources["current_host"],
             names=tuple(self.resources["hosts"]),
@@ -70,22 +72,22 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
 
     ``SAGEMAKER_PROGRAM`` and ``SAGEMAKER_SUBMIT_DIRECTORY`` of `environ` win over the
     hyperparameters of the same meaning. Raises `InvalidPlanError` where no program is named or a
-    file is not JSON.
+    file is not JSON or lacks what a job needs.
     """
-    layout = JobLayout(base)
+    layout = JobLayout(base.absolute())
     decoded = {k: _decode(v) for k, v in _load(layout.config / "hyperparameters.json", {}).items()}
     settings = {k: v for k, v in decoded.items() if k in _RESERVED or k.startswith("sagemaker_")}
     program = environ.get("SAGEMAKER_PROGRAM") or settings.get("sagemaker_program")
     if not program:
         raise InvalidPlanError(
-            f"no program to run: set the hyperparameter sagemaker_program in {layout.config}/hyperparameters.json, "
-            "or the environment variable SAGEMAKER_PROGRAM"
+            "no program to run: set the hyperparameter sagemaker_program in "
+            f"{layout.config}/hyperparameters.json, or the environment variable SAGEMAKER_PROGRAM"
         )
     return TrainingEnvironment(
         layout=layout,
         hyperparameters={k: v for k, v in decoded.items() if k not in settings},
         settings=settings,
-        resources=_load(layout.config / "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1"]}),
+        resources=_resources(layout.config / "resourceconfig.json"),
         channels=_load(layout.config / "inputdataconfig.json", {}),
         program=str(program),
         submit_directory=str(
@@ -190,6 +192,14 @@ def _load(path: Path, default: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidPlanError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise InvalidPlanError(f"{path} must hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def _resources(path: Path) -> Mapping[str, Any]:
+    content = _load(path, {"current_host": "algo-1", "hosts": ["algo-1"]})
+    hosts = content.get("hosts")
+    if not isinstance(hosts, list) or content.get("current_host") not in hosts:
+        raise InvalidPlanError(f"{path} must name the hosts of the job, and the current_host among them")
     return content
 
 

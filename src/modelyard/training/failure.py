@@ -8,13 +8,13 @@ from modelyard.training.supervisor import Outcome
 
 LIMIT = 1024
 
-_TRACEBACK = "Traceback (most recent call last):"
+_GROUP_MARGIN = re.compile(r"^ +\| ?")
 _FRAME = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
 
 
 def reason(program: str, outcome: Outcome, code_dir: Path) -> str:
     """Return what ended the script and where, from its exit code and the end of its stderr."""
-    stderr = outcome.stderr_tail.replace(f"{code_dir}/", "")
+    stderr = outcome.stderr_tail.replace(f"{code_dir}/", "").replace(f"{code_dir.resolve()}/", "")
     said = _exception(stderr) or _last_line(stderr)
     text = f"{program} {_how(outcome)}" + (f": {said}" if said else "")
     return clip(text)
@@ -22,7 +22,7 @@ def reason(program: str, outcome: Outcome, code_dir: Path) -> str:
 
 def clip(text: str) -> str:
     """Return `text` cut to `LIMIT` bytes of UTF-8, at a character's end."""
-    return text.encode("utf-8")[:LIMIT].decode("utf-8", "ignore")
+    return text.encode("utf-8", "replace")[:LIMIT].decode("utf-8", "ignore")
 
 
 def record(path: Path, text: str) -> str:
@@ -47,18 +47,19 @@ def _how(outcome: Outcome) -> str:
 
 
 def _exception(stderr: str) -> str:
-    """Return the last traceback's exception with the file and line that raised it."""
-    _, found, text = stderr.rpartition(_TRACEBACK)
-    if not found:
-        return ""
-    place = ""
-    for line in text.splitlines()[1:]:
+    """Return the last exception of which a traceback was printed, with the place that raised it.
+
+    Known by its form, frames and then a line that is not indented: a SyntaxError of the script
+    itself has no header.
+    """
+    place = said = ""
+    for line in (_GROUP_MARGIN.sub("", line) for line in stderr.splitlines()):
         if frame := _FRAME.match(line):
             where = f", in {frame['function']}" if frame["function"] else ""
             place = f" ({frame['file']}, line {frame['line']}{where})"
-        elif line and not line[0].isspace():
-            return line + place
-    return ""
+        elif place and line and not line[0].isspace():
+            said, place = line + place, ""
+    return said
 
 
 def _last_line(stderr: str) -> str:

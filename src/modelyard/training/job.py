@@ -1,8 +1,11 @@
 """One host's part of a training job, from the folder that it is given to the archives it leaves."""
 
 import os
+import shutil
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import attrs
@@ -80,8 +83,8 @@ def _installed(registry: Registry[P], ref: ProviderRef) -> P:
     found = registry.get(ref.name)
     if ref.version and (found.distribution, found.version) != (ref.distribution, ref.version):
         raise InvalidPlanError(
-            f"the plan uses {registry.kind} {ref.name!r} of {ref.distribution} {ref.version}, but here it is of "
-            f"{found.source}; install the same version in both places"
+            f"the plan uses {registry.kind} {ref.name!r} of {ref.distribution} {ref.version}, "
+            f"but here it is of {found.source}; install the same version in both places"
         )
     return found.create(ref.options)
 
@@ -91,10 +94,12 @@ def _fetch_source(env: TrainingEnvironment, packager: Packager, plugins: PluginM
     location = env.submit_directory
     if not location.endswith(".tar.gz"):
         return
-    uri, fetched = as_uri(location), env.layout.input / "source"
-    storage_for(plugins, uri).download(uri, fetched)
-    _set_aside(env.layout.code)
-    packager.unpack(fetched / Path(uri).name, env.layout.code)
+    uri = as_uri(location)
+    with TemporaryDirectory(prefix="source-", dir=env.layout.input) as fetched:
+        storage_for(plugins, uri).download(uri, Path(fetched))
+        _set_aside(env.layout.code)
+        # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
+        packager.unpack(next(Path(fetched).iterdir()), env.layout.code)
     if (env.layout.code / "requirements.txt").is_file():
         _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
 
@@ -102,8 +107,9 @@ def _fetch_source(env: TrainingEnvironment, packager: Packager, plugins: PluginM
 def _set_aside(folder: Path) -> None:
     """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept."""
     if any(folder.iterdir()):
-        taken = len(list(folder.parent.glob(f"{folder.name}.*")))
-        folder.rename(folder.with_name(f"{folder.name}.{taken}"))
+        names = (folder.with_name(f"{folder.name}.{number}") for number in count())
+        # Not `rename`: a container's file system refuses it for a folder of the image.
+        shutil.move(folder, next(name for name in names if not os.path.lexists(name)))
 
 
 def _launch(
@@ -138,6 +144,7 @@ def _asked_for(plan: TrainingPlan | None, environ: Mapping[str, str]) -> dict[st
 def _deliver(env: TrainingEnvironment, packager: Packager, plugins: PluginManager, uri: str) -> None:
     """Pack the model and the output and upload both below `uri`."""
     layout, packed = env.layout, env.layout.base / "artifacts"
+    layout.create()  # The script may have removed a folder that it had no use for.
     if not any(layout.model.iterdir()):
         _log.warning("the script saved no model", folder=str(layout.model))
     for folder, name in ((layout.model, "model.tar.gz"), (layout.output_data, "output.tar.gz")):

@@ -7,6 +7,7 @@ that it started is killed; orphans are reaped, also where this process is PID 1.
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import IO, cast
+from typing import IO, Self, cast
 
 import attrs
 
@@ -47,22 +48,13 @@ def run(command: Command, environ: Mapping[str, str], *, grace: float = 30.0) ->
     `grace`: seconds between SIGTERM and SIGKILL once this process is told to stop.
     """
     become_subreaper()
-    parent = os.getpid()
-    child = subprocess.Popen(  # noqa: S603: argv is a list, and running it is the purpose
-        command.argv,
-        cwd=command.cwd,
-        env={**environ, **command.environ},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # Safe: this process has one thread, and the call is a single system call.
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL, parent),  # noqa: PLW1509
-    )
-    with _Forwarding(child, grace) as stop, _Relay(child) as relay:
+    # Signals are taken before there is a child: one that arrives too early is passed on later.
+    with _Forwarding(grace) as stop, _started(command, environ) as child, _Relay(child) as relay:
+        stop.forward_to(child.pid)
         while child.poll() is None:
             relay.pump(0.05 if stop.pending else 0.5)
             stop.enforce()
+            _reap_orphans(child.pid)
         end_descendants()
         relay.drain()
     code = child.returncode
@@ -74,11 +66,44 @@ def run(command: Command, environ: Mapping[str, str], *, grace: float = 30.0) ->
     )
 
 
+@contextlib.contextmanager
+def _started(command: Command, environ: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the command; whatever happens in the block, nothing of it is left running."""
+    parent = os.getpid()
+    child = subprocess.Popen(
+        command.argv,
+        cwd=command.cwd,
+        env={**environ, **command.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # Safe: this process has one thread, and the call is a single system call.
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL, parent),  # noqa: PLW1509
+    )
+    try:
+        yield child
+    finally:
+        end_descendants()
+
+
+def _reap_orphans(child: int) -> None:
+    """Reap what the child's own children left behind, and never the child itself."""
+    if not hasattr(os, "waitid"):  # macOS, where orphans do not come to this process either.
+        return
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == child:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
 class _Forwarding:
     """While it is entered, SIGTERM and SIGINT go to the child's whole process group."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]", grace: float) -> None:
-        self._child = child
+    def __init__(self, grace: float) -> None:
+        self._group = 0
+        self._arrived = 0
         self._grace = grace
         self._deadline: float | None = None
         self._previous: dict[int, object] = {}
@@ -88,7 +113,7 @@ class _Forwarding:
         """Whether a signal to stop has arrived."""
         return self._deadline is not None
 
-    def __enter__(self) -> "_Forwarding":
+    def __enter__(self) -> Self:
         for sig in (signal.SIGTERM, signal.SIGINT):
             self._previous[sig] = signal.signal(sig, self._forward)
         return self
@@ -96,6 +121,12 @@ class _Forwarding:
     def __exit__(self, *exc: object) -> None:
         for sig, handler in self._previous.items():
             signal.signal(sig, handler)  # type: ignore[arg-type]
+
+    def forward_to(self, group: int) -> None:
+        """Name the process group, and pass on what arrived before there was one."""
+        self._group = group
+        if self._arrived:
+            self._send(self._arrived)
 
     def enforce(self) -> None:
         """Kill the group once the time of grace is over."""
@@ -105,11 +136,13 @@ class _Forwarding:
     def _forward(self, sig: int, _frame: FrameType | None) -> None:
         if self._deadline is None:
             self._deadline = time.monotonic() + self._grace
+        self._arrived = sig
         self._send(sig)
 
     def _send(self, sig: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, sig)
+        if self._group:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._group, sig)
 
 
 class _Relay:
@@ -121,13 +154,13 @@ class _Relay:
         self.stderr = self._watch(child.stderr, 2)
 
     def _watch(self, stream: IO[bytes] | None, target: int) -> "_Lines":
-        assert stream is not None  # noqa: S101: both streams are pipes
+        assert stream is not None  # noqa: S101 - both streams are pipes
         os.set_blocking(stream.fileno(), False)
         lines = _Lines(lambda data: _write(target, data))
         self._selector.register(stream, selectors.EVENT_READ, lines)
         return lines
 
-    def __enter__(self) -> "_Relay":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -138,7 +171,8 @@ class _Relay:
     def pump(self, seconds: float) -> bool:
         """Relay what there is, waiting `seconds` at most for something; tell whether there was any."""
         if not self._selector.get_map():
-            time.sleep(seconds)
+            # Both streams have ended, and so has the child in a moment, in most cases.
+            time.sleep(min(seconds, 0.01))
             return False
         ready = self._selector.select(seconds)
         for key, _ in ready:
@@ -166,6 +200,7 @@ class _Lines:
     def __init__(self, emit: Callable[[bytes], None]) -> None:
         self._emit = emit
         self._partial = b""
+        self._open = False
         self._seen: deque[bytes] = deque()
         self._size = 0
 
@@ -175,11 +210,12 @@ class _Lines:
         if newline:
             self._out(complete + newline)
         if len(self._partial) > _TAIL_BYTES:
-            self.flush()
+            self._out(self._partial)
+            self._partial = b""
 
     def flush(self) -> None:
-        """Emit the line that has not ended."""
-        if self._partial:
+        """Emit the line that has not ended, and end it."""
+        if self._partial or self._open:
             self._out(self._partial + b"\n")
             self._partial = b""
 
@@ -189,6 +225,7 @@ class _Lines:
 
     def _out(self, data: bytes) -> None:
         self._emit(data)
+        self._open = not data.endswith(b"\n")
         self._seen.append(data)
         self._size += len(data)
         while self._size - len(self._seen[0]) >= _TAIL_BYTES:
@@ -204,11 +241,21 @@ def _read(fd: int) -> bytes | None:
 
 
 def _write(fd: int, data: bytes) -> None:
-    """Write all of `data`; a reader that has gone is no reason to stop the job."""
-    with contextlib.suppress(BrokenPipeError):
+    """Write all of `data`; a reader that has gone, or a full disk, is no reason to stop the job."""
+    with contextlib.suppress(OSError):
         for part in _parts(data):
-            while part:
-                part = part[os.write(fd, part) :]
+            written = 0
+            while written < len(part):
+                written += _write_some(fd, part[written:])
+
+
+def _write_some(fd: int, data: bytes) -> int:
+    """Return how much of `data` was written, also where another process made `fd` non-blocking."""
+    try:
+        return os.write(fd, data)
+    except BlockingIOError:
+        select.select((), (fd,), ())
+        return 0
 
 
 def _parts(data: bytes) -> Iterator[bytes]:

@@ -1,0 +1,463 @@
+"""A job as SageMaker starts it: a folder made by hand, and ``python -m modelyard.training``."""
+
+import json
+import os
+import tarfile
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from modelyard.core.errors import InvalidPlanError, UnknownProviderError
+from modelyard.core.hookspecs import hookimpl
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import ProviderRef, SourceCode, TrainingPlan
+from modelyard.hardware.cpu import CpuHardware
+from modelyard.training import environment, job
+from modelyard.training.supervisor import Outcome
+
+OWN = "modelyard"
+
+
+def read_tar(path):
+    with tarfile.open(path) as archive:
+        return {
+            member.name: archive.extractfile(member).read().decode()
+            for member in archive.getmembers()
+            if member.isfile()
+        }
+
+
+def write_tar(path, folder):
+    with tarfile.open(path, "w:gz") as archive:
+        for item in sorted(folder.iterdir()):
+            archive.add(item, item.name)
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def run_job(base, start_job):
+    """Run the job to its end; return its process."""
+
+    def make(source=None, *, program="train.py", **environ):
+        if source is not None:
+            base.script(source)
+        if program and not (base.config / "hyperparameters.json").exists():
+            base.hyperparameters(sagemaker_program=program)
+        process = start_job(**environ)
+        process.code = process.wait()
+        return process
+
+    return make
+
+
+@pytest.fixture
+def plan():
+    """Return a plan of the built-in providers, in the versions that are installed."""
+    plugins = PluginManager.builtin()
+    return TrainingPlan(
+        job_name="a-job",
+        source=SourceCode("train.py"),
+        backend=plugins.resolve("backend", "local"),
+        hardware=plugins.resolve("hardware", "cpu"),
+        launcher=plugins.resolve("launcher", "process"),
+        packager=plugins.resolve("packager", "tarball"),
+    )
+
+
+# -- how it ends -------------------------------------------------------------------------------
+
+
+def test_a_job_that_succeeds(base, run_job):
+    base.hyperparameters(sagemaker_program="train.py", epochs=5, n=None)
+    base.configure("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1"]})
+    base.configure("inputdataconfig", {"train": {"TrainingInputMode": "File"}})
+    process = run_job(
+        """
+        import os, sys
+        print(sys.argv[1:], os.getcwd() == os.path.dirname(os.path.abspath(__file__)))
+        print(os.environ["SM_CHANNEL_TRAIN"], os.environ["SM_HP_EPOCHS"], os.environ["MASTER_ADDR"])
+        open(os.environ["SM_MODEL_DIR"] + "/model.txt", "w").write("weights")
+        """
+    )
+    assert process.code == 0, process.stderr
+    assert process.stdout.splitlines() == [
+        "['--epochs', '5', '-n', ''] True",
+        f"{base.folder}/input/data/train 5 algo-1",
+    ]
+    assert (base.output / "success").read_bytes() == b""
+    assert not (base.output / "failure").exists()
+    assert (base.folder / "model" / "model.txt").read_text() == "weights"
+    assert not (base.folder / "artifacts").exists()
+
+
+def test_a_job_that_fails_says_why_and_keeps_the_scripts_code(base, run_job):
+    process = run_job("import sys\ndef train():\n    raise ValueError('no data')\ntrain()")
+    assert process.code == 1
+    assert base.failure == "train.py exited with code 1: ValueError: no data (train.py, line 3, in train)"
+    assert not (base.output / "success").exists()
+    assert "Traceback" in process.stderr
+
+
+def test_an_exit_code_is_passed_on(base, run_job):
+    assert run_job("raise SystemExit(3)").code == 3
+    assert base.failure == "train.py exited with code 3"
+
+
+def test_a_script_that_is_killed(base, run_job):
+    assert run_job("import os; os.kill(os.getpid(), 9)").code == 137
+    assert base.failure == "train.py was killed by SIGKILL (often: out of memory)"
+
+
+def test_the_users_own_failure_file_is_kept(base, run_job):
+    process = run_job(
+        """
+        import os, sys
+        open(os.path.join(os.environ["SM_OUTPUT_DIR"], "failure"), "w").write("my reason")
+        sys.exit(2)
+        """
+    )
+    assert process.code == 2
+    assert base.failure == "my reason"
+
+
+def test_a_script_that_is_not_there(base, run_job):
+    assert run_job(program="missing.py").code == 2
+    assert base.failure.startswith("missing.py exited with code 2: ")
+    assert "No such file" in base.failure
+
+
+def test_a_shell_script(base, run_job):
+    base.script('echo "$@" in $SM_CURRENT_HOST; exit 4', "train.sh")
+    base.hyperparameters(sagemaker_program="train.sh", lr="a b")
+    process = run_job()
+    assert process.code == 4
+    assert process.stdout == "--lr a b in algo-1\n"
+
+
+def test_what_goes_wrong_before_the_script_is_recorded_too(base, run_job):
+    process = run_job("print('never')", program=None)
+    assert process.code == 1
+    assert base.failure.startswith("no program to run: set the hyperparameter sagemaker_program")
+    assert process.stderr == f"modelyard: {base.failure}\n"
+    assert process.stdout == ""
+
+
+def test_broken_json(base, run_job):
+    base.configure("hyperparameters", "{")
+    assert run_job().code == 1
+    assert "hyperparameters.json is not JSON" in base.failure
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "said"),
+    [({"a=b": 1}, "illegal environment variable name"), ({"a": "x\0y"}, "embedded null byte")],
+)
+def test_what_no_process_can_be_given_is_recorded(base, run_job, hyperparameters, said):
+    base.hyperparameters(sagemaker_program="train.py", **hyperparameters)
+    assert run_job("print('never')").code == 1
+    assert base.failure == f"ValueError: {said}"
+
+
+def test_a_stopped_job_ends_with_the_scripts_code(base, start_job):
+    base.hyperparameters(sagemaker_program="train.py")
+    base.script(
+        """
+        import os, signal, sys, time
+        def stop(*_):
+            open(os.environ["SM_MODEL_DIR"] + "/checkpoint", "w").close()
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, stop)
+        print("ready")
+        time.sleep(60)
+        """
+    )
+    process = start_job()
+    process.wait_for("ready")
+    process.terminate()
+    assert process.wait() == 0
+    assert (base.folder / "model" / "checkpoint").exists()
+    assert (base.output / "success").exists()
+
+
+def test_the_time_to_stop_is_given_by_the_environment(base, start_job):
+    base.hyperparameters(sagemaker_program="train.py")
+    base.script(
+        """
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("ready")
+        time.sleep(60)
+        """
+    )
+    process = start_job(MODELYARD_STOP_SECONDS="0.1")
+    process.wait_for("ready")
+    process.terminate()
+    assert process.wait() == 137
+    assert base.failure == "train.py was killed by SIGKILL"
+
+
+def test_a_relative_base_folder(base, run_job, monkeypatch):
+    monkeypatch.chdir(base.folder.parent)
+    process = run_job("import os; print(os.environ['SM_MODEL_DIR'])", SAGEMAKER_BASE_DIR=base.folder.name)
+    assert process.code == 0, process.stderr
+    assert process.stdout == f"{base.folder}/model\n"
+
+
+# -- what it leaves ----------------------------------------------------------------------------
+
+
+def test_the_archives_go_where_they_are_asked_for(base, run_job, tmp_path):
+    store = tmp_path / "a store"
+    process = run_job(
+        """
+        import os
+        open(os.environ["SM_MODEL_DIR"] + "/model.txt", "w").write("weights")
+        open(os.environ["SM_OUTPUT_DATA_DIR"] + "/metrics.csv", "w").write("1,2")
+        """,
+        MODELYARD_OUTPUT_URI=store.as_uri() + "/",
+    )
+    assert process.code == 0, process.stderr
+    assert read_tar(store / "model.tar.gz") == {"model.txt": "weights"}
+    assert read_tar(store / "output.tar.gz") == {"metrics.csv": "1,2"}
+    assert (base.output / "success").exists()
+    assert not (base.folder / "artifacts").exists()
+
+
+def test_a_job_without_output_has_a_model_archive_all_the_same(base, run_job, tmp_path):
+    process = run_job("pass", MODELYARD_OUTPUT_URI=tmp_path.as_uri())
+    assert process.code == 0, process.stderr
+    assert read_tar(tmp_path / "model.tar.gz") == {}
+    assert not (tmp_path / "output.tar.gz").exists()
+    assert "the script saved no model" in process.stderr
+
+
+def test_a_script_may_remove_the_folders(base, run_job, tmp_path):
+    source = """
+    import os, shutil
+    shutil.rmtree(os.environ["SM_MODEL_DIR"])
+    shutil.rmtree(os.environ["SM_OUTPUT_DIR"])
+    """
+    process = run_job(source, MODELYARD_OUTPUT_URI=tmp_path.as_uri())
+    assert process.code == 0, process.stderr
+    assert (base.output / "success").exists()
+
+
+def test_a_failed_upload_is_a_failed_job(base, run_job, tmp_path):
+    (tmp_path / "file").touch()
+    process = run_job("pass", MODELYARD_OUTPUT_URI=(tmp_path / "file").as_uri())
+    assert process.code == 1
+    assert "file" in base.failure
+    assert not (base.output / "success").exists()
+
+
+def test_a_storage_that_nobody_provides(base, run_job):
+    assert run_job("pass", MODELYARD_OUTPUT_URI="fil:///x").code == 1
+    assert "unknown scheme 'fil'; did you mean 'file'?" in base.failure
+
+
+# -- the source --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Make a source archive whose script prints a word."""
+
+    def make(word, name="sourcedir.tar.gz"):
+        folder = tmp_path / f"source-{word}"
+        (folder / "sub").mkdir(parents=True)
+        (folder / "train.py").write_text("from sub import word; print(word.WORD)")
+        (folder / "sub" / "word.py").write_text(f"WORD = {word!r}")
+        return write_tar(tmp_path / name, folder)
+
+    return make
+
+
+@pytest.mark.parametrize("form", [str, lambda path: path.as_uri()], ids=["path", "uri"])
+@pytest.mark.parametrize("name", ["sourcedir.tar.gz", "my source+%41.tar.gz"])
+def test_the_source_archive_is_unpacked(base, run_job, archive, form, name):
+    location = form(archive("hello", name))
+    base.hyperparameters(sagemaker_program="train.py", sagemaker_submit_directory=location)
+    process = run_job()
+    assert process.code == 0, process.stderr
+    assert process.stdout == "hello\n"
+    assert names(base.folder / "input") == ["config", "data"]
+
+
+def test_code_that_is_there_already_is_set_aside(base, run_job, archive):
+    base.script("print('stale')")
+    base.script("print('image')", "own.py")
+    for number, word in enumerate(("first", "second")):
+        base.hyperparameters(
+            sagemaker_program="train.py", sagemaker_submit_directory=str(archive(word, f"{word}.tar.gz"))
+        )
+        process = run_job()
+        assert process.code == 0, process.stderr
+        assert process.stdout == f"{word}\n"
+        assert (base.folder / f"code.{number}").is_dir()
+    assert (base.folder / "code.0" / "own.py").read_text() == "print('image')"
+    assert not (base.code / "own.py").exists()
+
+
+def test_setting_aside_takes_a_name_that_is_free(tmp_path):
+    for name in ("code", "code.1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    job._set_aside(tmp_path / "code")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "again").touch()
+    job._set_aside(tmp_path / "code")
+    assert {path.name: names(path) for path in tmp_path.iterdir()} == {
+        "code.0": ["code"],
+        "code.1": ["code.1"],
+        "code.2": ["again"],
+    }
+
+
+@pytest.mark.parametrize("content", [None, b"not an archive"])
+def test_a_source_archive_that_cannot_be_read(base, run_job, tmp_path, content):
+    path = tmp_path / "sourcedir.tar.gz"
+    if content:
+        path.write_bytes(content)
+    base.hyperparameters(sagemaker_program="train.py", sagemaker_submit_directory=str(path))
+    assert run_job().code == 1
+    assert "sourcedir.tar.gz" in base.failure
+
+
+def test_requirements_are_not_installed_and_that_is_said(base, run_job, tmp_path):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "train.py").touch()
+    (folder / "requirements.txt").write_text("a-package-that-is-not-there")
+    location = str(write_tar(tmp_path / "s.tar.gz", folder))
+    base.hyperparameters(sagemaker_program="train.py", sagemaker_submit_directory=location)
+    process = run_job()
+    assert process.code == 0
+    assert "requirements.txt is not installed" in process.stderr
+
+
+# -- the plan ----------------------------------------------------------------------------------
+
+
+def test_a_plan_says_what_to_use(base, run_job, plan):
+    (base.config / "modelyard.json").write_text(plan.to_json())
+    assert run_job("print('done')").stdout == "done\n"
+
+
+@pytest.mark.parametrize("word", ["hardware", "launcher", "packager"])
+@pytest.mark.parametrize("changed", [{"version": "0.0.1"}, {"distribution": "another"}])
+def test_another_version_than_the_plans_is_refused(base, run_job, plan, word, changed):
+    other = attrs.evolve(plan, **{word: attrs.evolve(getattr(plan, word), **changed)})
+    (base.config / "modelyard.json").write_text(other.to_json())
+    assert run_job("print('never')").code == 1
+    installed, wanted = getattr(plan, word), getattr(other, word)
+    assert base.failure == (
+        f"the plan uses {word} {wanted.name!r} of {wanted.distribution} {wanted.version}, "
+        f"but here it is of {installed.distribution} {installed.version}; "
+        "install the same version in both places"
+    )
+
+
+def test_a_provider_that_is_not_installed_is_named(base, run_job, plan):
+    other = attrs.evolve(plan, launcher=ProviderRef("proces"))
+    (base.config / "modelyard.json").write_text(other.to_json())
+    assert run_job("print('never')").code == 1
+    assert base.failure.startswith("no launcher is called 'proces'; did you mean 'process'?")
+
+
+def test_a_plan_that_is_broken_is_refused(base, run_job):
+    base.configure("modelyard", "{}")
+    assert run_job("print('never')").code == 1
+    assert "TrainingPlan" in base.failure
+
+
+def test_a_provider_that_was_registered_by_hand_has_no_version_to_compare(plan):
+    plugins = PluginManager.builtin()
+    assert isinstance(job._installed(plugins.hardware, ProviderRef("cpu")), CpuHardware)
+    with pytest.raises(InvalidPlanError, match=r"install the same version"):
+        job._installed(plugins.hardware, ProviderRef("cpu", {}, OWN, "99"))
+    with pytest.raises(UnknownProviderError):
+        job._installed(plugins.hardware, ProviderRef("cpuu", {}, OWN, "99"))
+
+
+# -- the script's environment ------------------------------------------------------------------
+
+
+@attrs.frozen
+class Hardware(CpuHardware):
+    def environ(self, host):
+        return {"A": "hardware", "B": "hardware", "C": "hardware", "SM_LOG_LEVEL": "hardware"}
+
+
+@pytest.fixture
+def script_environ(base, monkeypatch, plan):
+    """Return what a script would be started with."""
+    handed = []
+
+    def fake_run(command, environ, *, grace):
+        handed.append((command, environ, grace))
+        return Outcome(0, 0, stopped=False, stderr_tail="")
+
+    monkeypatch.setattr(job.supervisor, "run", fake_run)
+
+    def make(environ, users=None):
+        plugins = PluginManager.builtin()
+        plugins.register(
+            SimpleNamespace(modelyard_job_environ=hookimpl(lambda: {"B": "plugin", "C": "plugin"})), "p"
+        )
+        env = environment.read(base.folder, {"SAGEMAKER_PROGRAM": "train.py"})
+        planned = attrs.evolve(plan, environment=users) if users is not None else None
+        launcher, packager = plugins.launchers.create("process"), plugins.packagers.create("tarball")
+        providers = job._Providers(Hardware(), launcher, packager)
+        job._launch(env, planned, providers, environ, plugins)
+        return handed[-1][1]
+
+    return make
+
+
+def test_the_user_wins_over_plugins_and_plugins_over_hardware(script_environ):
+    process = {"A": "process", "B": "process", "C": "user", "D": "process"}
+    found = script_environ(process, users={"C": "user", "SECRET": "********"})
+    assert {name: found.get(name) for name in "ABCD"} == {
+        "A": "hardware",
+        "B": "plugin",
+        "C": "user",
+        "D": "process",
+    }
+    assert "SECRET" not in found
+    assert found["SM_LOG_LEVEL"] == "hardware"
+
+
+def test_a_users_value_is_that_of_the_process_for_the_plan_has_it_redacted(script_environ):
+    assert script_environ({"TOKEN": "real"}, users={"TOKEN": "********"})["TOKEN"] == "real"
+
+
+def test_the_code_folder_comes_first_on_the_python_path(base, script_environ):
+    assert script_environ({"PYTHONPATH": "/mine"})["PYTHONPATH"] == f"{base.code}:/mine"
+    assert script_environ({})["PYTHONPATH"] == str(base.code)
+
+
+def test_output_is_not_buffered_unless_the_user_wants_it(script_environ):
+    assert script_environ({})["PYTHONUNBUFFERED"] == "1"
+    assert script_environ({"PYTHONUNBUFFERED": ""})["PYTHONUNBUFFERED"] == ""
+
+
+def test_the_guards_pid_is_not_for_the_script(base, run_job):
+    process = run_job(
+        "import os; print('MODELYARD_GUARD_PID' in os.environ)", MODELYARD_GUARD_PID=str(os.getpid())
+    )
+    assert process.stdout == "False\n"
+
+
+def test_a_job_whose_guard_has_gone_ends_at_once(base, run_job):
+    assert run_job("print('never')", MODELYARD_GUARD_PID=str(2**22 + 1)).code == -15
+
+
+def test_the_script_sees_its_hyperparameters_as_json(base, run_job):
+    base.hyperparameters(sagemaker_program="train.py", layers=[1, 2], name="a b")
+    process = run_job("import os; print(os.environ['SM_HPS'])")
+    assert json.loads(process.stdout) == {"layers": [1, 2], "name": "a b"}
