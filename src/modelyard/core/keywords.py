@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 def checked_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` with a TypeError that suggests the right name for an unknown keyword."""
-    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:

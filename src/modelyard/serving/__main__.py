@@ -18,7 +18,8 @@ from modelyard.core.manager import PluginManager
 from modelyard.core.plans import EndpointPlan, Resources
 from modelyard.core.processes import die_with_parent
 from modelyard.serving.app import DEFAULT_MAX_BODY, Application
-from modelyard.serving.handler import JSON, build_handler
+from modelyard.serving.handler import build_handler
+from modelyard.serving.steps import JSON
 
 _GRACEFUL_SECONDS = 25
 # Not `__name__`, which is "__main__" here: no logger of ours.

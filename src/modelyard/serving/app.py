@@ -11,7 +11,7 @@ from typing import Any
 
 from modelyard.core.http import Handler, Request, Response
 from modelyard.core.log import get_logger
-from modelyard.serving.handler import error_response
+from modelyard.serving.errors import error_response
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -5,19 +5,22 @@ to; each request has its own.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import attrs
-
+from modelyard.__about__ import __version__
 from modelyard.core.http import Request
 
 
-@attrs.frozen
-class ServingProperties:
-    """What a worker knows before any request."""
-
-    model_dir: str
-    gpu_id: int | None = None
-    batch_size: int = 1
+def system_properties(model_dir: Path, *, gpu_id: int | None = None, batch_size: int = 1) -> dict[str, Any]:
+    """Return what a worker knows before any request, by TorchServe's names."""
+    return {
+        "model_dir": str(model_dir),
+        "gpu_id": gpu_id,
+        "batch_size": batch_size,
+        "server_name": "modelyard",
+        "server_version": __version__,
+    }
 
 
 class Context:
@@ -25,8 +28,8 @@ class Context:
 
     __slots__ = ("_headers", "_phrase", "_request", "_status", "system_properties")
 
-    def __init__(self, properties: ServingProperties, request: Request | None = None) -> None:
-        self.system_properties = attrs.asdict(properties) | {"server_name": "modelyard", "server_version": ""}
+    def __init__(self, properties: dict[str, Any], request: Request | None = None) -> None:
+        self.system_properties = dict(properties)
         self._request = request or Request(b"")
         self._headers: dict[str, str] = {}
         self._status = 200

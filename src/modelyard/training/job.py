@@ -128,7 +128,7 @@ def _launch(
         **environ,
         "PYTHONPATH": os.pathsep.join(python_path),
         **environment.variables(env, accelerators=accelerators),
-        **hardware.environ(host),
+        **{name: value for name, value in hardware.environ(host).items() if name not in environ},
         **plugins.job_environ(host, hardware.name),
         **_asked_for(plan, environ),
     }

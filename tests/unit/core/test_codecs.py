@@ -1,7 +1,12 @@
 import pytest
 
 from modelyard.core.codecs import CodecTable
-from modelyard.core.errors import NotAcceptableError, ProviderConflictError, UnsupportedMediaTypeError
+from modelyard.core.errors import (
+    NotAcceptableError,
+    PluginError,
+    ProviderConflictError,
+    UnsupportedMediaTypeError,
+)
 from modelyard.core.registry import Provider, Registry
 
 
@@ -20,9 +25,9 @@ class RivalCodec:
     media_types = ("text/csv",)
 
 
-def table(*classes, note="", **options):
+def table(*classes, **options):
     providers = tuple(Provider("codec", cls, f"plugin-{i}") for i, cls in enumerate(classes))
-    return CodecTable.of(Registry("codec", providers, lambda: note), **options)
+    return CodecTable.of(Registry("codec", providers), **options)
 
 
 @pytest.fixture
@@ -72,6 +77,27 @@ def test_a_conflict_matters_only_for_its_media_type():
         codecs.writing("text/csv")
 
 
-def test_failed_plugins_are_noted():
-    with pytest.raises(UnsupportedMediaTypeError, match="text/csv. Plugins that failed: acme"):
-        table(CsvCodec, note=". Plugins that failed: acme").reading("image/png")
+def test_a_codec_that_cannot_be_made_matters_only_for_its_media_type():
+    class NeedyCodec:
+        name = "needy"
+        media_types = ("application/x-needy",)
+
+        def __init__(self):
+            raise ModuleNotFoundError("No module named 'needed'")
+
+    codecs = table(CsvCodec, NeedyCodec)
+    assert isinstance(codecs.reading("text/csv"), CsvCodec)
+    with pytest.raises(
+        PluginError, match="application/x-needy cannot be made: ModuleNotFoundError.*'needed'"
+    ):
+        codecs.reading("application/x-needy")
+
+
+def test_an_error_that_is_raised_again_does_not_grow():
+    codecs = table(CsvCodec, RivalCodec)
+    depths = set()
+    for _ in range(3):
+        with pytest.raises(ProviderConflictError) as caught:
+            codecs.reading("text/csv")
+        depths.add(len(caught.traceback))
+    assert len(depths) == 1

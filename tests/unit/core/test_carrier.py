@@ -1,0 +1,167 @@
+"""URIs, paths, and which storage and packager move a plan's files."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.core.carrier import PluginCarrier, as_uri, local_path, storage_for
+from modelyard.core.contracts import Bundle
+from modelyard.core.errors import ProviderConflictError, StorageError, UnknownProviderError
+from modelyard.core.manager import PluginManager
+from modelyard.core.plans import ProviderRef
+
+
+@pytest.fixture
+def calls():
+    return []
+
+
+@pytest.fixture
+def manager(plugin, calls):
+    """A manager whose storage and packager only note what they are asked."""
+
+    class NotedStorage:
+        name = "noted"
+        schemes = ("noted", "noteds")
+
+        def download(self, uri, into):
+            calls.append(("download", uri, into))
+
+        def upload(self, path, uri):
+            calls.append(("upload", path, uri))
+            return f"{uri}?version=1"
+
+        def prepare(self, uri):
+            calls.append(("prepare", uri))
+
+    @attrs.frozen
+    class NotedPackager:
+        name = "noted"
+        level: int = 1
+
+        def pack_source(self, source, into):
+            return Bundle(into / f"level-{self.level}", "", 1, 1)
+
+        def pack_model(self, model, source, into):
+            raise NotImplementedError
+
+        def pack_tree(self, folder, archive):
+            raise NotImplementedError
+
+        def unpack(self, archive, into):
+            calls.append(("unpack", archive, into))
+
+    manager = PluginManager()
+    hooks = {
+        "modelyard_register_storages": lambda: [NotedStorage],
+        "modelyard_register_packagers": lambda: [NotedPackager],
+    }
+    manager.register(plugin(**hooks), "noted")
+    return manager
+
+
+@pytest.fixture
+def carrier(manager):
+    ref = ProviderRef("noted", {"level": 9})
+    return PluginCarrier.of(manager, ref, lambda packager, into: packager.pack_source(None, into))
+
+
+# -- carriers ----------------------------------------------------------------------------------
+
+
+def test_the_plans_packager_packs_with_its_options(carrier, tmp_path):
+    assert carrier.pack(tmp_path).path == tmp_path / "level-9"
+
+
+def test_each_call_reaches_its_provider(carrier, calls, tmp_path):
+    carrier.unpack(tmp_path / "a.tar.gz", tmp_path / "a")
+    carrier.download("noted://x/y", tmp_path)
+    assert carrier.upload(tmp_path, "noteds://x/z") == "noteds://x/z?version=1"
+    carrier.prepare("noted://x")
+    assert calls == [
+        ("unpack", tmp_path / "a.tar.gz", tmp_path / "a"),
+        ("download", "noted://x/y", tmp_path),
+        ("upload", tmp_path, "noteds://x/z"),
+        ("prepare", "noted://x"),
+    ]
+
+
+def test_a_packager_that_is_not_there(manager):
+    with pytest.raises(UnknownProviderError, match="no packager is called 'notd'; did you mean 'noted'"):
+        PluginCarrier.of(manager, ProviderRef("notd"), lambda packager, into: None)
+
+
+def test_an_unknown_scheme_gets_a_suggestion(manager):
+    with pytest.raises(StorageError) as raised:
+        storage_for(manager, "notd://bucket/key")
+    assert str(raised.value) == (
+        "no storage reads 'notd://bucket/key': unknown scheme 'notd'; did you mean 'noted'? Known: noted, noteds"
+    )
+
+
+def test_an_unknown_scheme_tells_of_plugins_that_failed(manager, plugin):
+    def fails():
+        raise OSError("no credentials")
+
+    manager.register(plugin(modelyard_register_storages=fails), "s3-plugin")
+    with pytest.raises(StorageError, match=r"failed to load: s3-plugin .*no credentials"):
+        storage_for(manager, "s3://bucket/key")
+
+
+def test_two_storages_of_one_scheme_are_an_error_on_use_of_it(manager, providing):
+    manager.register(providing("storage", "other", schemes=("noted",)), "other-plugin")
+    assert storage_for(manager, "noteds://x").name == "noted"
+    with pytest.raises(ProviderConflictError, match="other-plugin"):
+        storage_for(manager, "noted://x")
+
+
+# -- URIs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket/key", "file:///data/x", "https://host/a?b=c#d", "s3://bucket/a b", "FILE:///x"]
+)
+def test_a_uri_stays_as_it_is(uri):
+    assert as_uri(uri) == uri
+
+
+def test_a_path_becomes_an_absolute_file_uri(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert as_uri("data") == f"file://{tmp_path}/data"
+    assert as_uri("./data/") == f"file://{tmp_path}/data"
+    assert as_uri(Path("data")) == f"file://{tmp_path}/data"
+    assert as_uri("/data") == "file:///data"
+    assert as_uri("~/data") == "file:///home/someone/data"
+
+
+def test_what_a_uri_cannot_hold_is_escaped():
+    assert as_uri("/a b/ü#1?.csv") == "file:///a%20b/%C3%BC%231%3F.csv"
+
+
+@pytest.mark.parametrize("path", ["/data/a b", "/d#1/x?y", "/50%/x", "/größe", "/a:b", "/a/c:d"])
+def test_a_path_comes_back_from_its_uri(path):
+    assert local_path(as_uri(path)) == Path(path)
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), min_size=1
+    )
+)
+def test_every_absolute_path_comes_back_from_its_uri(parts):
+    path = Path("/", *parts)
+    assert local_path(as_uri(path)) == path
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_a_path_object_is_never_taken_for_a_uri(name):
+    assert local_path(as_uri(Path("/data") / name)) == Path("/data") / name
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/key", "https://host/x"])
+def test_what_is_elsewhere_has_no_local_path(uri):
+    assert local_path(uri) is None
