@@ -55,7 +55,9 @@ def plugin_rows(plugins: PluginManager) -> list[dict[str, str]]:
     for kind in KINDS:
         for provider in sorted(plugins.registry(kind.word), key=lambda p: (p.name, p.plugin)):
             status = statuses[provider.plugin]
-            rows.append(_row(kind.word, provider.name, provider.plugin, provider.source, status.state, status.error))
+            rows.append(
+                _row(kind.word, provider.name, provider.plugin, provider.source, status.state, status.error)
+            )
     shown = {row["plugin"] for row in rows}
     for status in statuses.values():
         if status.plugin not in shown:

@@ -212,7 +212,9 @@ class Estimator:
         """The URI of the latest job's ``model.tar.gz``. Raises `InvalidPlanError` before there is one."""
         description = self._latest().describe()
         if description.model_data is None:
-            raise InvalidPlanError(f"training job {description.name!r} is {description.status}: it has no model")
+            raise InvalidPlanError(
+                f"training job {description.name!r} is {description.status}: it has no model"
+            )
         return description.model_data
 
     def logs(self) -> None:

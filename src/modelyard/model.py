@@ -55,10 +55,14 @@ class Model:
     ) -> None:
         self.model_data = os.fspath(model_data)
         self.role = role
-        self.source = None if entry_point is None else SourceCode(
-            os.fspath(entry_point),
-            None if source_dir is None else os.fspath(source_dir),
-            tuple(os.fspath(path) for path in dependencies),
+        self.source = (
+            None
+            if entry_point is None
+            else SourceCode(
+                os.fspath(entry_point),
+                None if source_dir is None else os.fspath(source_dir),
+                tuple(os.fspath(path) for path in dependencies),
+            )
         )
         self.framework_version = framework_version
         self.py_version = py_version
@@ -85,7 +89,9 @@ class Model:
             endpoint_name=endpoint_name or unique_name(self.name or "pytorch-inference"),
             model=ModelSource(as_uri(self.model_data)),
             backend=plugins.resolve("backend", backend) if backend else plugins.select_backend(resources),
-            hardware=plugins.resolve("hardware", hardware) if hardware else plugins.select_hardware(resources),
+            hardware=plugins.resolve("hardware", hardware)
+            if hardware
+            else plugins.select_hardware(resources),
             packager=plugins.select_packager(self.source),
             source=self.source,
             resources=resources,

@@ -390,7 +390,7 @@ def test_a_provider_that_was_registered_by_hand_has_no_version_to_compare(plan):
 @attrs.frozen
 class Hardware(CpuHardware):
     def environ(self, host):
-        return {"A": "hardware", "B": "hardware", "C": "hardware", "SM_LOG_LEVEL": "hardware"}
+        return {**dict.fromkeys("ABCE", "hardware"), "SM_LOG_LEVEL": "hardware"}
 
 
 @pytest.fixture
@@ -422,11 +422,12 @@ def script_environ(base, monkeypatch, plan):
 def test_the_user_wins_over_plugins_and_plugins_over_hardware(script_environ):
     process = {"A": "process", "B": "process", "C": "user", "D": "process"}
     found = script_environ(process, users={"C": "user", "SECRET": "********"})
-    assert {name: found.get(name) for name in "ABCD"} == {
-        "A": "hardware",
+    assert {name: found.get(name) for name in "ABCDE"} == {
+        "A": "process",
         "B": "plugin",
         "C": "user",
         "D": "process",
+        "E": "hardware",
     }
     assert "SECRET" not in found
     assert found["SM_LOG_LEVEL"] == "hardware"

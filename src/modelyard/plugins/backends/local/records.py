@@ -99,8 +99,7 @@ class Records:
     def get(self, record_id: int) -> Record:
         """Return the record with that id, as it is written."""
         with self._database() as database:
-            row = database.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone()
-        return _record(row)
+            return _by_id(database, record_id)
 
     def current(self, record_id: int) -> Record:
         """Return the record with that id, reconciled with what still lives."""
@@ -115,9 +114,9 @@ class Records:
         hands it to a guard.
         """
         private_dir(self.home)
-        if found := self.find(kind, name):  # Also reconciles: a dead endpoint's name is free again.
-            if kind == "job" or not found.is_terminal:
-                return None
+        found = self.find(kind, name)  # Also reconciles: a dead endpoint's name is free again.
+        if found and (kind == "job" or not found.is_terminal):
+            return None
         with self._database() as database:
             database.execute("BEGIN IMMEDIATE")
             now = time.time()
@@ -134,10 +133,9 @@ class Records:
                 return None
             lease = _take_lease(folder)
             database.execute("UPDATE records SET folder = ? WHERE id = ?", (str(folder), cursor.lastrowid))
+            record = _by_id(database, cursor.lastrowid or 0)
             database.execute("COMMIT")
-        record = self.get(cursor.lastrowid or 0)
-        mirror(record)
-        return record, lease
+        return self._mirrored(record), lease
 
     def discard(self, record: Record) -> None:
         """Remove a record of something that was never started. Its folder is the caller's to remove."""
@@ -153,15 +151,13 @@ class Records:
             database.execute("BEGIN IMMEDIATE")
             marks = ", ".join("?" for _ in allowed)
             cursor = database.execute(
-                f"UPDATE records SET status = ?, reason = ?, changed = ?, "  # noqa: S608: only marks
+                f"UPDATE records SET status = ?, reason = ?, changed = ?, "  # noqa: S608 - only marks
                 f"details = json_patch(details, ?) WHERE id = ? AND status IN ({marks})",
                 (to, reason, time.time(), json.dumps(details), record_id, *allowed),
             )
+            record = _by_id(database, record_id)
             database.execute("COMMIT")
-        record = self.get(record_id)
-        if cursor.rowcount:
-            mirror(record)
-        return record
+        return self._mirrored(record) if cursor.rowcount else record
 
     def annotate(self, record_id: int, **details: object) -> None:
         """Add to a record's details, whatever its state."""
@@ -170,6 +166,18 @@ class Records:
                 "UPDATE records SET details = json_patch(details, ?) WHERE id = ?",
                 (json.dumps(details), record_id),
             )
+
+    def _mirrored(self, record: Record) -> Record:
+        """Return the record, its mirror up to date: one writer at a time, so that the newest state stays."""
+        # The mirror is for people: a folder that they removed, or a full disk, changes no state.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(record.folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                mirror(self.get(record.id))
+            finally:
+                os.close(descriptor)
+        return record
 
     # -- what still lives ----------------------------------------------------------------------
 
@@ -202,27 +210,35 @@ class Records:
     @contextlib.contextmanager
     def _database(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Yield a connection of its own to each use: no thread and no fork can share one by mistake."""
+        if not self._file.exists():
+            self._create()
         connection = sqlite3.connect(self._file, timeout=10, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
-            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                self._create(connection)
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             yield connection
         finally:
             connection.close()
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        """Make the tables. SQLite's own time-out does not cover the change to WAL, hence the lock."""
-        descriptor = os.open(self._file, os.O_RDWR)
+    def _create(self) -> None:
+        """Make the database beside its place and move it there, so that nobody sees it half made.
+
+        SQLite's own time-out does not cover the change to WAL.
+        """
+        new = self._file.with_suffix(".new")
         lock = os.open(self.home / "state.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            os.fchmod(descriptor, 0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            if self._file.exists():
+                return
+            for left in self.home.glob(f"{new.name}*"):
+                left.unlink()
+            new.touch(0o600)
+            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            new.rename(self._file)
         finally:
-            os.close(descriptor)
             os.close(lock)
 
 
@@ -249,12 +265,16 @@ def mirror(record: Record) -> None:
         "plan": json.loads(record.plan),
         "details": dict(record.details),
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8", opener=_private) as file:
         json.dump(content, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _take_lease(folder: Path) -> int:
@@ -268,6 +288,10 @@ def _newest(database: sqlite3.Connection, kind: str, name: str) -> Record | None
         "SELECT * FROM records WHERE kind = ? AND name = ? ORDER BY id DESC LIMIT 1", (kind, name)
     ).fetchone()
     return _record(row) if row else None
+
+
+def _by_id(database: sqlite3.Connection, record_id: int) -> Record:
+    return _record(database.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone())
 
 
 def _record(row: sqlite3.Row) -> Record:
