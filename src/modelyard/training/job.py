@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,56 +31,134 @@ P = TypeVar("P")
 _log = get_logger(__name__)
 
 
-@attrs.frozen
-class _Providers:
-    hardware: Hardware
-    launcher: Launcher
-    packager: Packager
-
-
 def run(base: Path, environ: Mapping[str, str], plugins: PluginManager) -> int:
     """Run the job below `base` on this host and return the exit code of the script.
 
     Writes ``output/success`` or ``output/failure``; packs and uploads the model and the output.
+    Raises `InvalidPlanError` for a plan that was made with other plugins than are installed here.
     """
     env = environment.read(base, environ)
     env.layout.create()
-    plan = _plan(env)
-    providers = _providers(env, plan, plugins)
-    _fetch_source(env, providers.packager, plugins)
-    outcome = _launch(env, plan, providers, environ, plugins)
-    if outcome.exit_code:
-        failure.record(env.layout.failure, failure.reason(env.program, outcome, env.layout.code))
-        return outcome.exit_code
-    if uri := environ.get(OUTPUT_URI):
-        _deliver(env, providers.packager, plugins, uri)
-    env.layout.success.touch()
-    return 0
+    plan = TrainingPlan.from_json(env.layout.plan.read_bytes()) if env.layout.plan.is_file() else None
+    return Job(env, plan, environ, plugins).run()
 
 
-def _plan(env: TrainingEnvironment) -> TrainingPlan | None:
-    path = env.layout.plan
-    return TrainingPlan.from_json(path.read_bytes()) if path.is_file() else None
+@attrs.frozen
+class Job:
+    """One host's part of a job. ``plan``: None where another client than modelyard started it."""
 
+    env: TrainingEnvironment
+    plan: TrainingPlan | None
+    environ: Mapping[str, str]
+    plugins: PluginManager
 
-def _providers(env: TrainingEnvironment, plan: TrainingPlan | None, plugins: PluginManager) -> _Providers:
-    """Return what the plan names, or what this machine selects where there is no plan."""
-    if plan is None:
-        resources = Resources(env.instance_type, len(env.host.names))
-        hardware = plugins.select_hardware(resources)
-        launcher = plugins.select_launcher(resources, hardware.name, None)
-        packager = plugins.select_packager(SourceCode(env.program))
-    else:
-        hardware, launcher, packager = plan.hardware, plan.launcher, plan.packager
-    return _Providers(
-        _installed(plugins.hardware, hardware),
-        _installed(plugins.launchers, launcher),
-        _installed(plugins.packagers, packager),
-    )
+    def run(self) -> int:
+        """Fetch the source, run the script, deliver what it leaves; return its exit code."""
+        layout = self.env.layout
+        self._check_plan()
+        self._fetch_source()
+        outcome = self._launch()
+        if outcome.exit_code:
+            failure.record(layout.failure, failure.reason(self.env.program, outcome, layout.code))
+            return outcome.exit_code
+        if uri := self.environ.get(OUTPUT_URI):
+            self._deliver(uri.rstrip("/"))
+        layout.success.touch()
+        return 0
+
+    # -- the providers: what the plan names, or what this machine selects without one ------------
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The devices of this host."""
+        ref = self.plan.hardware if self.plan else self.plugins.select_hardware(self._resources)
+        return _installed(self.plugins.hardware, ref)
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        """What makes the command."""
+        if self.plan:
+            return _installed(self.plugins.launchers, self.plan.launcher)
+        ref = self.plugins.select_launcher(self._resources, self.hardware.name, None)
+        return _installed(self.plugins.launchers, ref)
+
+    @cached_property
+    def packager(self) -> Packager:
+        """What opens and makes archives."""
+        source = SourceCode(self.env.program)
+        ref = self.plan.packager if self.plan else self.plugins.select_packager(source)
+        return _installed(self.plugins.packagers, ref)
+
+    @property
+    def _resources(self) -> Resources:
+        return Resources(self.env.instance_type, len(self.env.host.names))
+
+    def _check_plan(self) -> None:
+        """Compare all that the plan names with what is installed, before anything runs."""
+        if self.plan:
+            _installed(self.plugins.hardware, self.plan.hardware)
+            _installed(self.plugins.launchers, self.plan.launcher)
+            _installed(self.plugins.packagers, self.plan.packager)
+
+    # -- before, during and after the script -----------------------------------------------------
+
+    def _fetch_source(self) -> None:
+        """Unpack the submitted source into the code folder; what was there before is set aside."""
+        location, layout = self.env.submit_directory, self.env.layout
+        if not location.endswith(".tar.gz"):
+            return
+        uri = as_uri(location)
+        with TemporaryDirectory(prefix="source-", dir=layout.input) as fetched:
+            storage_for(self.plugins, uri).download(uri, Path(fetched))
+            _set_aside(layout.code)
+            # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
+            self.packager.unpack(next(Path(fetched).iterdir()), layout.code)
+        if (layout.code / "requirements.txt").is_file():
+            _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
+
+    def _launch(self) -> supervisor.Outcome:
+        env = self.env
+        entry = EntryPoint(env.program, environment.arguments(env.hyperparameters), env.layout.code)
+        command = self.launcher.command(entry, env.host, self.hardware)
+        grace = float(self.environ.get(STOP_SECONDS, "30"))
+        return supervisor.run(command, self.script_environ(), grace=grace)
+
+    def script_environ(self) -> dict[str, str]:
+        """Return the variables that the script is started with, those that win last."""
+        env, environ, hardware = self.env, self.environ, self.hardware
+        python_path = [str(env.layout.code), *filter(None, [environ.get("PYTHONPATH")])]
+        devices = hardware.environ(env.host)
+        return {
+            "PYTHONUNBUFFERED": "1",
+            **environ,
+            "PYTHONPATH": os.pathsep.join(python_path),
+            **environment.variables(env, accelerators={hardware.device_type: hardware.device_count()}),
+            **{name: value for name, value in devices.items() if name not in environ},
+            **self.plugins.job_environ(env.host, hardware.name),
+            **self._asked_for(),
+        }
+
+    def _asked_for(self) -> dict[str, str]:
+        """Return the user's own variables; their values come from the process, not from the file."""
+        names = self.plan.environment if self.plan else ()
+        return {name: self.environ[name] for name in names if name in self.environ}
+
+    def _deliver(self, uri: str) -> None:
+        """Pack the model and the output and upload both below `uri`."""
+        layout = self.env.layout
+        layout.create()  # The script may have removed a folder that it had no use for.
+        if not any(layout.model.iterdir()):
+            _log.warning("the script saved no model", folder=str(layout.model))
+        with TemporaryDirectory(prefix="artifacts-", dir=layout.base) as packed:
+            for folder, name in ((layout.model, "model.tar.gz"), (layout.output_data, "output.tar.gz")):
+                if folder == layout.model or any(folder.iterdir()):
+                    bundle = self.packager.pack_tree(folder, Path(packed, name))
+                    storage_for(self.plugins, uri).upload(bundle.path, f"{uri}/{name}")
+                    bundle.path.unlink()
 
 
 def _installed(registry: Registry[P], ref: ProviderRef) -> P:
-    """Return the provider, if it is the one that the plan was made with."""
+    """Return the provider, if it is the one that the plan was made with. Raises `InvalidPlanError`."""
     found = registry.get(ref.name)
     if ref.version and (found.distribution, found.version) != (ref.distribution, ref.version):
         raise InvalidPlanError(
@@ -89,68 +168,9 @@ def _installed(registry: Registry[P], ref: ProviderRef) -> P:
     return found.create(ref.options)
 
 
-def _fetch_source(env: TrainingEnvironment, packager: Packager, plugins: PluginManager) -> None:
-    """Unpack the submitted source into the code folder; what was there before is set aside."""
-    location = env.submit_directory
-    if not location.endswith(".tar.gz"):
-        return
-    uri = as_uri(location)
-    with TemporaryDirectory(prefix="source-", dir=env.layout.input) as fetched:
-        storage_for(plugins, uri).download(uri, Path(fetched))
-        _set_aside(env.layout.code)
-        # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
-        packager.unpack(next(Path(fetched).iterdir()), env.layout.code)
-    if (env.layout.code / "requirements.txt").is_file():
-        _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
-
-
 def _set_aside(folder: Path) -> None:
     """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept."""
     if any(folder.iterdir()):
         names = (folder.with_name(f"{folder.name}.{number}") for number in count())
         # Not `rename`: a container's file system refuses it for a folder of the image.
         shutil.move(folder, next(name for name in names if not os.path.lexists(name)))
-
-
-def _launch(
-    env: TrainingEnvironment,
-    plan: TrainingPlan | None,
-    providers: _Providers,
-    environ: Mapping[str, str],
-    plugins: PluginManager,
-) -> supervisor.Outcome:
-    hardware, host = providers.hardware, env.host
-    entry = EntryPoint(env.program, environment.arguments(env.hyperparameters), env.layout.code)
-    accelerators = {hardware.device_type: hardware.device_count()}
-    python_path = [str(env.layout.code), *filter(None, [environ.get("PYTHONPATH")])]
-    script_environ = {
-        "PYTHONUNBUFFERED": "1",
-        **environ,
-        "PYTHONPATH": os.pathsep.join(python_path),
-        **environment.variables(env, accelerators=accelerators),
-        **{name: value for name, value in hardware.environ(host).items() if name not in environ},
-        **plugins.job_environ(host, hardware.name),
-        **_asked_for(plan, environ),
-    }
-    command = providers.launcher.command(entry, host, hardware)
-    return supervisor.run(command, script_environ, grace=float(environ.get(STOP_SECONDS, "30")))
-
-
-def _asked_for(plan: TrainingPlan | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's own variables, which win; their values come from the process, not the file."""
-    return {name: environ[name] for name in (plan.environment if plan else ()) if name in environ}
-
-
-def _deliver(env: TrainingEnvironment, packager: Packager, plugins: PluginManager, uri: str) -> None:
-    """Pack the model and the output and upload both below `uri`."""
-    layout, packed = env.layout, env.layout.base / "artifacts"
-    layout.create()  # The script may have removed a folder that it had no use for.
-    if not any(layout.model.iterdir()):
-        _log.warning("the script saved no model", folder=str(layout.model))
-    for folder, name in ((layout.model, "model.tar.gz"), (layout.output_data, "output.tar.gz")):
-        if name == "model.tar.gz" or any(folder.iterdir()):
-            packed.mkdir(exist_ok=True)
-            bundle = packager.pack_tree(folder, packed / name)
-            storage_for(plugins, uri).upload(bundle.path, f"{uri.rstrip('/')}/{name}")
-            bundle.path.unlink()
-            packed.rmdir()

@@ -14,7 +14,6 @@ from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, SourceCode, TrainingPlan
 from modelyard.hardware.cpu import CpuHardware
 from modelyard.training import environment, job
-from modelyard.training.supervisor import Outcome
 
 OWN = "modelyard"
 
@@ -389,32 +388,25 @@ def test_a_provider_that_was_registered_by_hand_has_no_version_to_compare(plan):
 
 @attrs.frozen
 class Hardware(CpuHardware):
+    name = "loud"
+
     def environ(self, host):
         return {**dict.fromkeys("ABCE", "hardware"), "SM_LOG_LEVEL": "hardware"}
 
 
 @pytest.fixture
-def script_environ(base, monkeypatch, plan):
+def script_environ(base, plan):
     """Return what a script would be started with."""
-    handed = []
-
-    def fake_run(command, environ, *, grace):
-        handed.append((command, environ, grace))
-        return Outcome(0, 0, stopped=False, stderr_tail="")
-
-    monkeypatch.setattr(job.supervisor, "run", fake_run)
 
     def make(environ, users=None):
         plugins = PluginManager.builtin()
         plugins.register(
             SimpleNamespace(modelyard_job_environ=hookimpl(lambda: {"B": "plugin", "C": "plugin"})), "p"
         )
+        plugins.register(SimpleNamespace(modelyard_register_hardware=hookimpl(lambda: (Hardware,))), "h")
         env = environment.read(base.folder, {"SAGEMAKER_PROGRAM": "train.py"})
-        planned = attrs.evolve(plan, environment=users) if users is not None else None
-        launcher, packager = plugins.launchers.create("process"), plugins.packagers.create("tarball")
-        providers = job._Providers(Hardware(), launcher, packager)
-        job._launch(env, planned, providers, environ, plugins)
-        return handed[-1][1]
+        planned = attrs.evolve(plan, environment=users or {}, hardware=ProviderRef("loud"))
+        return job.Job(env, planned, environ, plugins).script_environ()
 
     return make
 
