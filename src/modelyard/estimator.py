@@ -220,7 +220,7 @@ class Estimator:
     def logs(self) -> None:
         """Print the latest job's log; for a job that is running, until it has ended."""
         for line in self._latest().logs(follow=True):
-            print(line)
+            print(line)  # noqa: T201 - it is what was asked for
 
     @checked_keywords
     def create_model(

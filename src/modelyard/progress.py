@@ -52,5 +52,8 @@ class Progress:
             frame += 1
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:  # A log may hold what this terminal's encoding does not.
+            self._stream.write(text.encode(error.encoding, "replace").decode(error.encoding))
         self._stream.flush()

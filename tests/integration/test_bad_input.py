@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from tests.integration.conftest import JSON
+
 from modelyard import Predictor, PyTorch, PyTorchModel
 from modelyard.core.errors import (
     EndpointExistsError,
@@ -16,14 +18,17 @@ from modelyard.core.errors import (
     UnknownProviderError,
 )
 
-from tests.integration.conftest import JSON
-
 
 @pytest.fixture
 def nothing_left(modelyard_home):
     yield
     left = [path.name for kind in ("jobs", "endpoints") for path in modelyard_home.glob(f"{kind}/*")]
     assert left == []
+
+
+@pytest.fixture
+def in_project(project, monkeypatch):
+    monkeypatch.chdir(project)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +53,18 @@ def nothing_left(modelyard_home):
         ({"launcher": "proces"}, "data", UnknownProviderError, "did you mean 'process'"),
     ],
 )
-def test_fit_says_what_is_wrong_before_anything_runs(
-    project, nothing_left, monkeypatch, options, inputs, error, says
-):
-    monkeypatch.chdir(project)
-    with pytest.raises(error, match=says):
+@pytest.mark.usefixtures("in_project", "nothing_left")
+def test_fit_says_what_is_wrong_before_anything_runs(options, inputs, error, says):
+    def fit():
         PyTorch(**{"entry_point": "train.py", "source_dir": "src", **options}).fit(inputs)
+
+    with pytest.raises(error, match=says):
+        fit()
 
 
 def test_a_mistyped_keyword_is_a_type_error_with_the_right_name():
-    with pytest.raises(TypeError, match=r"PyTorch\(\) has no keyword 'instnce_type'; did you mean 'instance_type'"):
+    says = r"PyTorch\(\) has no keyword 'instnce_type'; did you mean 'instance_type'"
+    with pytest.raises(TypeError, match=says):
         PyTorch("train.py", instnce_type=1)
     with pytest.raises(TypeError, match="did you mean 'entry_point'"):
         PyTorchModel("model.tar.gz", entrypoint="inference.py")
@@ -65,13 +72,13 @@ def test_a_mistyped_keyword_is_a_type_error_with_the_right_name():
 
 def test_a_failing_script_is_an_error_with_its_own_reason(project, modelyard_home, capsys):
     (project / "src" / "fails.py").write_text("def step():\n    raise ValueError('bad batch 17')\n\nstep()\n")
-    with pytest.raises(JobFailedError, match=r"ValueError: bad batch 17 \(fails.py, line 2, in step\)") as caught:
-        PyTorch("fails.py", source_dir=project / "src", job_name="fails").fit()
+    estimator = PyTorch("fails.py", source_dir=project / "src", job_name="fails")
+    says = r"ValueError: bad batch 17 \(fails.py, line 2, in step\)"
+    with pytest.raises(JobFailedError, match=says) as caught:
+        estimator.fit()
     assert caught.value.job_name == "fails"
     assert "Traceback (most recent call last)" in capsys.readouterr().out
     with pytest.raises(InvalidPlanError, match="'fails' is Failed: it has no model"):
-        estimator = PyTorch("fails.py")
-        estimator._job = estimator.plugins.backends.create("local").job("fails")
         estimator.deploy()
 
 
@@ -96,23 +103,28 @@ def model(project):
 
 
 def test_a_second_deploy_under_one_name_is_refused_until_the_first_is_gone(model, modelyard_home):
-    with model.deploy(endpoint_name="one"):
-        with pytest.raises(EndpointExistsError, match=r"'one' is live.*delete_endpoint"):
-            model.deploy(endpoint_name="one")
+    says = r"'one' is live.*delete_endpoint"
+    with model.deploy(endpoint_name="one"), pytest.raises(EndpointExistsError, match=says):
+        model.deploy(endpoint_name="one")
     with model.deploy(endpoint_name="one") as predictor:
         assert predictor.predict([1], **JSON) == [3]
 
 
 def test_a_model_fn_that_raises_fails_the_deploy_with_its_reason(project, modelyard_home):
-    (project / "src" / "broken.py").write_text("def model_fn(model_dir):\n    raise OSError('no weights here')\n")
-    with pytest.raises(EndpointFailedError, match=r"model_fn raised OSError: no weights here \(broken.py, line 2"):
-        PyTorchModel(project / "src", entry_point="broken.py", source_dir=project / "src").deploy()
+    script = "def model_fn(model_dir):\n    raise OSError('no weights here')\n"
+    (project / "src" / "broken.py").write_text(script)
+    model = PyTorchModel(project / "src", entry_point="broken.py", source_dir=project / "src")
+    says = r"model_fn raised OSError: no weights here \(broken.py, line 2"
+    with pytest.raises(EndpointFailedError, match=says):
+        model.deploy()
 
 
 def test_a_model_that_never_loads_fails_the_deploy(project, modelyard_home):
-    (project / "src" / "hangs.py").write_text("import time\n\ndef model_fn(model_dir):\n    time.sleep(300)\n")
+    script = "import time\n\ndef model_fn(model_dir):\n    time.sleep(300)\n"
+    (project / "src" / "hangs.py").write_text(script)
+    model = PyTorchModel(project / "src", entry_point="hangs.py", source_dir=project / "src")
     with pytest.raises(EndpointFailedError, match="not loaded within 2 s"):
-        PyTorchModel(project / "src", entry_point="hangs.py", source_dir=project / "src").deploy(startup_timeout=2)
+        model.deploy(startup_timeout=2)
 
 
 def test_a_clients_mistake_is_the_clients_error(model, modelyard_home):

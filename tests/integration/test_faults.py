@@ -6,13 +6,19 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from modelyard import Predictor, PyTorch, PyTorchModel
-from modelyard.core.errors import EndpointExistsError, EndpointFailedError, EndpointNotFoundError, JobStoppedError
-from modelyard.core.plans import ProviderRef
-
 from tests.integration.conftest import JSON, is_running, line_with, until
+
+from modelyard import PluginManager, Predictor, PyTorch, PyTorchModel
+from modelyard.core.errors import (
+    EndpointExistsError,
+    EndpointFailedError,
+    EndpointNotFoundError,
+    JobStoppedError,
+)
+from modelyard.core.plans import ProviderRef
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's means are Linux's")
 
@@ -82,8 +88,7 @@ def test_a_killed_guard_is_found_out_and_leaves_no_process(sleeping, local):
 
 def test_a_killed_in_job_program_fails_the_job_and_leaves_no_process(sleeping, local):
     fitting, script, child = sleeping
-    with open(f"/proc/{script}/stat") as stat:
-        in_job = int(stat.read().rpartition(")")[2].split()[1])
+    in_job = int(Path(f"/proc/{script}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(in_job, signal.SIGKILL)
     until(lambda: not is_running(script) and not is_running(child))
     assert fitting.wait(60) != 0
@@ -93,11 +98,9 @@ def test_a_killed_in_job_program_fails_the_job_and_leaves_no_process(sleeping, l
 
 def test_stop_from_another_process(sleeping, local):
     fitting, script, child = sleeping
+    PluginManager.discover().backends.create("local").job("sleeps").stop()
     with pytest.raises(JobStoppedError, match="it was stopped"):
-        estimator = PyTorch("sleep.py")
-        estimator._job = estimator.plugins.backends.create("local").job("sleeps")
-        estimator.stop()
-        estimator.wait()
+        PyTorch.attach("sleeps")
     assert not is_running(script)
     assert not is_running(child)
     assert fitting.wait(60) != 0
@@ -105,7 +108,10 @@ def test_stop_from_another_process(sleeping, local):
 
 def test_a_script_that_ignores_sigterm_is_killed_when_its_time_is_over(project, modelyard_home):
     (project / "src" / "stubborn.py").write_text(
-        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready')\ntime.sleep(300)\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('ready')\n"
+        "time.sleep(300)\n"
     )
     estimator = PyTorch(
         "stubborn.py", source_dir=project / "src", backend=ProviderRef("local", {"stop_seconds": 1.0})
@@ -198,5 +204,4 @@ def test_the_quickstart_killed_leaves_no_process_and_no_file_outside(modelyard_h
 
 
 def _children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as children:
-        return [int(child) for child in children.read().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import JSON, line_with
+
 from modelyard import Predictor, PyTorch, PyTorchModel
 from modelyard.core.errors import EndpointNotFoundError
-
-from tests.integration.conftest import JSON, line_with
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,9 +59,14 @@ def test_output_path_gets_the_model_below_the_jobs_name(project, modelyard_home)
 
 
 def test_environment_and_secrets(project, modelyard_home):
-    (project / "src" / "env.py").write_text("import os; print(os.environ['MY_TOKEN'][:3], os.environ['MODE'])")
+    (project / "src" / "env.py").write_text(
+        "import os; print(os.environ['MY_TOKEN'][:3], os.environ['MODE'])"
+    )
     estimator = PyTorch(
-        "env.py", source_dir=project / "src", environment={"MY_TOKEN": "hunter22", "MODE": "fast"}, job_name="env"
+        "env.py",
+        source_dir=project / "src",
+        environment={"MY_TOKEN": "hunter22", "MODE": "fast"},
+        job_name="env",
     )
     estimator.fit()
     assert "hun fast" in estimator.latest_training_job.logs()
@@ -135,9 +140,15 @@ def test_a_broken_plugin_is_shown_and_changes_nothing(project, modelyard_home, c
 def test_the_quickstart(modelyard_home):
     pytest.importorskip("torch", reason="the digits are learned with torch")
     done = subprocess.run(
-        [sys.executable, ROOT / "examples/digits/run.py"], capture_output=True, text=True, check=True, timeout=110
+        [sys.executable, ROOT / "examples/digits/run.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=110,
     )
     last = done.stdout.splitlines()[-1]
-    found = re.fullmatch(r"quickstart: accuracy (\d\.\d\d) on 360 held-out digits; model at (file://\S+)", last)
+    found = re.fullmatch(
+        r"quickstart: accuracy (\d\.\d\d) on 360 held-out digits; model at (file://\S+)", last
+    )
     assert found, done.stdout
     assert float(found[1]) >= 0.95

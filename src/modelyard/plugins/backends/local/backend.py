@@ -67,7 +67,8 @@ class LocalBackend:
         """
         if plan.resources.instance_count != 1:
             raise InvalidPlanError(
-                f"the backend 'local' runs a job on one host; instance_count is {plan.resources.instance_count}"
+                "the backend 'local' runs a job on one host; "
+                f"instance_count is {plan.resources.instance_count}"
             )
         taken = self._records.add("job", plan.job_name, JobStatus.IN_PROGRESS, plan.redacted().to_json())
         if taken is None:
@@ -116,8 +117,8 @@ class LocalBackend:
         taken = self._records.add("endpoint", plan.endpoint_name, EndpointStatus.CREATING, text)
         if taken is None:
             raise EndpointExistsError(
-                f"an endpoint called {plan.endpoint_name!r} is live; use another endpoint_name, or end it with "
-                f"Predictor({plan.endpoint_name!r}).delete_endpoint()"
+                f"an endpoint called {plan.endpoint_name!r} is live; use another endpoint_name, or end it "
+                f"with Predictor({plan.endpoint_name!r}).delete_endpoint()"
             )
         with self._staging(*taken) as (record, lease), self._listening() as listening:
             bundle = carrier.pack(record.folder)
@@ -186,7 +187,7 @@ def _start_guard(
     module = "modelyard.plugins.backends.local.guard"
     try:
         with record.log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603: argv is a list of our own making
+            process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, json.dumps(attrs.asdict(settings))],
                 cwd=record.folder,
                 env={**environ, BASE_DIR: settings.base},

@@ -96,9 +96,7 @@ class Guard:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         inherited = (self._settings.listen,) if self._settings.listen >= 0 else ()
         told = {GUARD_PID: str(os.getpid()), LISTEN_FD: str(self._settings.listen), "TMPDIR": self._scratch}
-        return subprocess.Popen(  # noqa: S603: argv is a list
-            self._settings.argv, env=os.environ | told, pass_fds=inherited
-        )
+        return subprocess.Popen(self._settings.argv, env=os.environ | told, pass_fds=inherited)
 
     # -- ending it -----------------------------------------------------------------------------
 
@@ -203,8 +201,8 @@ class _OwnerWatch:
 def _wakeups() -> Iterator[socket.socket]:
     """Yield a socket that becomes readable when a signal arrives or a child ends."""
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
+    for end in (ours, theirs):
+        end.settimeout(0)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     previous = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:

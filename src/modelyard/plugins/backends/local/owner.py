@@ -14,7 +14,7 @@ _held: set[int] = set()
 
 
 def _close_in_child() -> None:
-    """A forked child would keep the pipe open after the client's death."""
+    """Let go in a forked child, which would keep the pipe open after the client's death."""
     while _held:
         os.close(_held.pop())
 
