@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelyard.core.carrier import PluginCarrier, as_uri, local_path, storage_for
 from modelyard.core.contracts import Bundle, EndpointHandle, Packager
-from modelyard.core.errors import EndpointFailedError
+from modelyard.core.errors import EndpointFailedError, InvalidPlanError
 from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import (
@@ -35,7 +35,7 @@ class Model:
     `Estimator`; without them the code that the archive brings in ``code/`` is used; ``env``:
     variables of the endpoint; ``name``: the beginning of the endpoint's name.
 
-    Raises ``TypeError`` for an unknown keyword.
+    Raises ``TypeError`` for an unknown keyword and `InvalidPlanError` for code without a script.
     """
 
     @checked_keywords
@@ -55,15 +55,7 @@ class Model:
     ) -> None:
         self.model_data = os.fspath(model_data)
         self.role = role
-        self.source = (
-            None
-            if entry_point is None
-            else SourceCode(
-                os.fspath(entry_point),
-                None if source_dir is None else os.fspath(source_dir),
-                tuple(os.fspath(path) for path in dependencies),
-            )
-        )
+        self.source = _source(entry_point, source_dir, dependencies)
         self.framework_version = framework_version
         self.py_version = py_version
         self.env = dict(env or {})
@@ -150,6 +142,22 @@ class Model:
 
 class PyTorchModel(Model):
     """A `Model` of a PyTorch script, by the name that SageMaker's documentation uses."""
+
+
+def _source(
+    entry_point: PathLike | None, source_dir: PathLike | None, dependencies: Sequence[PathLike]
+) -> SourceCode | None:
+    if entry_point is None:
+        if source_dir is not None or dependencies:
+            raise InvalidPlanError(
+                "source_dir and dependencies belong to an inference script: give entry_point"
+            )
+        return None
+    return SourceCode(
+        os.fspath(entry_point),
+        None if source_dir is None else os.fspath(source_dir),
+        tuple(os.fspath(path) for path in dependencies),
+    )
 
 
 def _await_service(handle: EndpointHandle) -> None:

@@ -98,7 +98,8 @@ def test_an_unknown_scheme_gets_a_suggestion(manager):
     with pytest.raises(StorageError) as raised:
         storage_for(manager, "notd://bucket/key")
     assert str(raised.value) == (
-        "no storage reads 'notd://bucket/key': unknown scheme 'notd'; did you mean 'noted'? Known: noted, noteds"
+        "no storage reads 'notd://bucket/key': unknown scheme 'notd'; did you mean 'noted'? "
+        "Known: noted, noteds"
     )
 
 

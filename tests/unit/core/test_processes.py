@@ -25,7 +25,8 @@ def alive(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 WAIT = "import time; print(1, flush=True); time.sleep(300)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(300)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAIT
+TALKATIVE = "import signal; signal.signal(signal.SIGTERM, print); " + WAIT
 """
 
 
@@ -83,13 +84,12 @@ def test_grace_lets_a_child_end_by_itself(supervise):
         child = start('''
         import signal, sys, time
         def end(*_):
-            open(sys.argv[0] or "/dev/null")
             print("goodbye", flush=True)
             sys.exit()
         signal.signal(signal.SIGTERM, end)
         print(1, flush=True)
         time.sleep(300)
-        '''.replace("\\n        ", "\\n"))
+        ''')
         end_descendants(60)
         print(child.stdout.read())
     """) == ["goodbye"]
@@ -97,7 +97,7 @@ def test_grace_lets_a_child_end_by_itself(supervise):
 
 def test_without_grace_nobody_is_asked(supervise):
     assert supervise("""
-        child = start("import signal, time; signal.signal(signal.SIGTERM, print); print(1, flush=True); time.sleep(300)")
+        child = start(TALKATIVE)
         end_descendants()
         print(repr(child.stdout.read()), alive(child.pid))
     """) == ["''", "False"]
@@ -116,13 +116,12 @@ def test_what_ignores_sigterm_is_killed_when_the_grace_is_over(supervise):
 def test_orphans_in_sessions_of_their_own_are_ended_too(supervise):
     assert supervise("""
         become_subreaper()
-        code = '''
+        child = start('''
         import subprocess, sys
         print(1, flush=True)
-        orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
-        print(orphan.pid, flush=True)
-        '''.replace("\\n        ", "\\n")
-        child = start(code)
+        wait = [sys.executable, "-c", "import time; time.sleep(300)"]
+        print(subprocess.Popen(wait, stdout=subprocess.DEVNULL, start_new_session=True).pid)
+        ''')
         orphan = int(child.stdout.read())
         child.wait()
         assert alive(orphan), "it has lost its parent"
@@ -144,7 +143,7 @@ def test_a_child_that_forks_while_it_is_ended_does_not_escape(supervise):
                 time.sleep(0.005)
                 os._exit(0)
         time.sleep(300)
-        '''.replace("\\n        ", "\\n"))
+        ''')
         end_descendants()
         print(psutil.Process().children(recursive=True))
     """) == ["[]"]
