@@ -19,6 +19,9 @@ from modelyard.plugins.packagers.tarball import TarballPackager
 
 RUNS = 15
 AIM_MS = 81
+"""What the quickest of the incumbents' programs was measured at, on a machine where Python took 7."""
+
+AIM_RATIO = AIM_MS / 7
 SCRIPT = "import time; print('first line at', time.monotonic(), flush=True)\n"
 
 
@@ -70,11 +73,14 @@ def main() -> None:
             for label, (argv, base) in programs.items():
                 times[label].append(_milliseconds(argv, base, folder))
     bare = median(times["python train.py"])
-    print(f"{'from the start to the first line of the script':<48}{'ms':>8}{'ratio':>8}{'aim':>6}")
+    print(f"{'from the start to the first line of the script':<48}{'ms':>8}{'aim':>6}{'ratio':>8}{'aim':>6}")
     for label, measured in times.items():
         figure = median(measured)
-        aim = f"{AIM_MS:>6}  {'met' if figure < AIM_MS else 'MISSED'}" if "modelyard" in label else ""
-        print(f"{label:<48}{figure:>8.1f}{figure / bare:>8.1f}{aim}")
+        if "modelyard" not in label:
+            print(f"{label:<48}{figure:>8.1f}{'':>6}{figure / bare:>8.1f}")
+            continue
+        met = "met" if figure < AIM_MS else "met as a ratio" if figure / bare < AIM_RATIO else "MISSED"
+        print(f"{label:<48}{figure:>8.1f}{AIM_MS:>6}{figure / bare:>8.1f}{AIM_RATIO:>6.1f}  {met}")
 
 
 if __name__ == "__main__":

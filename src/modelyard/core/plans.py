@@ -5,14 +5,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.values import freeze, from_json, thaw, to_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 # As strings: compiling them takes longer than most jobs need to use one.
 _NAME = r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*"
@@ -62,11 +64,13 @@ def check_name(what: str, name: str) -> str:
     return name
 
 
-def unique_name(base: str, now: datetime | None = None) -> str:
+def unique_name(base: str, now: "datetime | None" = None) -> str:
     """Return ``<base>-<UTC time to the millisecond>-<4 hex digits>``, cut to 63 characters.
 
     SDK v2 has the same shape without the digits, and two jobs of one millisecond collide there.
     """
+    from datetime import UTC, datetime
+
     moment = now or datetime.now(UTC)
     suffix = f"{moment:%Y-%m-%d-%H-%M-%S}-{moment.microsecond // 1000:03d}-{os.urandom(2).hex()}"
     stem = re.sub(r"[^A-Za-z0-9]+", "-", base).strip("-")[: 62 - len(suffix)].rstrip("-")

@@ -1,17 +1,19 @@
-"""One host's part of a training job, from the folder that it is given to the archives it leaves."""
+"""One host's part of a training job, from the folder that it is given to the archives it leaves.
+
+What only some jobs need before the script starts is imported where it is needed.
+"""
 
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import attrs
 
-from modelyard.core.carrier import as_uri, storage_for
+from modelyard.core.carrier import as_uri, local_path, storage_for
 from modelyard.core.contracts import EntryPoint, Hardware, Launcher, Packager
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.log import get_logger
@@ -104,17 +106,27 @@ class Job:
 
     def _fetch_source(self) -> None:
         """Unpack the submitted source into the code folder; what was there before is set aside."""
-        location, layout = self.env.submit_directory, self.env.layout
+        location, code = self.env.submit_directory, self.env.layout.code
         if not location.endswith(".tar.gz"):
             return
-        uri = as_uri(location)
-        with TemporaryDirectory(prefix="source-", dir=layout.input) as fetched:
-            storage_for(self.plugins, uri).download(uri, Path(fetched))
-            _set_aside(layout.code)
-            # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
-            self.packager.unpack(next(Path(fetched).iterdir()), layout.code)
-        if (layout.code / "requirements.txt").is_file():
+        with self._fetched(as_uri(location)) as archive:
+            _set_aside(code)
+            self.packager.unpack(archive, code)
+        if (code / "requirements.txt").is_file():
             _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
+
+    @contextmanager
+    def _fetched(self, uri: str) -> Iterator[Path]:
+        """Give the archive at `uri`: where it lies on this machine, else a download for this block."""
+        if path := local_path(uri):
+            yield path
+            return
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="source-", dir=self.env.layout.input) as folder:
+            storage_for(self.plugins, uri).download(uri, Path(folder))
+            # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
+            yield next(Path(folder).iterdir())
 
     def _launch(self) -> supervisor.Outcome:
         env = self.env
@@ -145,6 +157,8 @@ class Job:
 
     def _deliver(self, uri: str) -> None:
         """Pack the model and the output and upload both below `uri`."""
+        from tempfile import TemporaryDirectory
+
         layout = self.env.layout
         layout.create()  # The script may have removed a folder that it had no use for.
         if not any(layout.model.iterdir()):
@@ -171,6 +185,8 @@ def _installed(registry: Registry[P], ref: ProviderRef) -> P:
 def _set_aside(folder: Path) -> None:
     """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept."""
     if any(folder.iterdir()):
+        import shutil
+
         names = (folder.with_name(f"{folder.name}.{number}") for number in count())
         # Not `rename`: a container's file system refuses it for a folder of the image.
         shutil.move(folder, next(name for name in names if not os.path.lexists(name)))
