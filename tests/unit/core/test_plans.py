@@ -55,6 +55,9 @@ json_values = st.recursive(
     max_leaves=6,
 )
 mappings = st.dictionaries(texts, json_values, max_size=3)
+hyperparameters = st.dictionaries(
+    st.text(st.characters(exclude_characters="=\0"), min_size=1, max_size=12), json_values, max_size=3
+)
 variables = st.dictionaries(
     st.text(string.ascii_uppercase + "_", min_size=1),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
@@ -74,7 +77,7 @@ training_plans = st.builds(
     launcher=provider_refs,
     packager=provider_refs,
     resources=resources,
-    hyperparameters=mappings,
+    hyperparameters=hyperparameters,
     channels=st.lists(channels, max_size=2),
     environment=variables,
     output_path=st.none() | texts,

@@ -1,0 +1,90 @@
+"""Fixtures for tests of plugins; opt in with ``pytest_plugins = ["modelyard.testing.fixtures"]``."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from modelyard.core.contracts import Backend
+from modelyard.core.errors import EndpointNotFoundError, JobNotFoundError
+from modelyard.core.manager import AUTOLOAD, PluginManager
+
+_HOME = "MODELYARD_HOME"
+_SURVIVAL_SECONDS = 10.0
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
+    """Return a manager with the built-in plugins only.
+
+    What is installed is not discovered either by the code under test or by the processes it starts.
+    """
+    monkeypatch.setenv(AUTOLOAD, "0")
+    return PluginManager.builtin()
+
+
+@pytest.fixture
+def modelyard_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give ``MODELYARD_HOME`` to a test; end what still lives there, and see that nothing survives it."""
+    home = tmp_path / "modelyard-home"
+    monkeypatch.setenv(_HOME, str(home))
+    yield home
+    monkeypatch.setenv(_HOME, str(home))  # Whatever the test has done to it.
+    _end_all(home)
+    survivors = _survivors(home)
+    said = [_described(process) for process in survivors]
+    for process in survivors:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    assert not survivors, f"these processes outlive their jobs and endpoints: {said}"
+
+
+def _end_all(home: Path) -> None:
+    """Stop the jobs and delete the endpoints that have a folder in `home`, ended or not."""
+    local = PluginManager.builtin().backends.create("local")
+    for folder in home.glob("jobs/*"):
+        _stop_job(local, folder.name)
+    for folder in home.glob("endpoints/*"):
+        _delete_endpoint(local, folder.name.rpartition(".")[0])
+
+
+def _stop_job(backend: Backend, name: str) -> None:
+    with contextlib.suppress(JobNotFoundError):
+        backend.job(name).stop()
+
+
+def _delete_endpoint(backend: Backend, name: str) -> None:
+    with contextlib.suppress(EndpointNotFoundError):
+        backend.endpoint(name).delete()
+
+
+def _survivors(home: Path) -> list[psutil.Process]:
+    """Return the processes that still have this home when their time to end is over."""
+    deadline = time.monotonic() + _SURVIVAL_SECONDS
+    while (found := _processes_of(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _processes_of(home: Path) -> list[psutil.Process]:
+    mine, me = [], os.getuid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.uids().real == me and _has_home(process, home):
+                mine.append(process)
+    return mine
+
+
+def _has_home(process: psutil.Process, home: Path) -> bool:
+    return process.environ().get(_HOME) == str(home)
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())}"
+    except psutil.Error:
+        return f"{process.pid} (it has ended now)"
