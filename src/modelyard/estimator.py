@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 from modelyard.core.carrier import PluginCarrier, as_uri
@@ -67,11 +66,7 @@ class Estimator:
         packager: ProviderRef | str | None = None,
         plugins: PluginManager | None = None,
     ) -> None:
-        self.source = SourceCode(
-            os.fspath(entry_point),
-            None if source_dir is None else os.fspath(source_dir),
-            tuple(os.fspath(path) for path in dependencies),
-        )
+        self.source = SourceCode.of(entry_point, source_dir, dependencies)
         self.resources = Resources(instance_type, instance_count)
         self.framework_version = framework_version
         self.py_version = py_version
@@ -141,13 +136,13 @@ class Estimator:
             self.plugins, plan.packager, lambda packager, into: packager.pack_source(plan.source, into)
         )
         self._job = backend.submit(plan, carrier, attached=wait)
-        self.plugins.job_started(plan)
-        if not wait:
-            return
         try:
-            self.wait(logs=logs)
+            self.plugins.job_started(plan)
+            if wait:
+                self.wait(logs=logs)
         except KeyboardInterrupt:
-            self.stop()
+            if wait:
+                _stop(self._job)
             raise
 
     def wait(self, *, logs: bool = True) -> None:
@@ -178,10 +173,12 @@ class Estimator:
         """
         manager = plugins or PluginManager.discover()
         handle = _backend(manager, backend).job(training_job_name)
-        plan = handle.describe().plan
+        _follow(handle, show=True)  # What it leaves is known when it has ended.
+        description = handle.describe()
+        plan = description.plan
         estimator = cls(
             plan.source.program,
-            source_dir=handle.describe().source_data,
+            source_dir=description.source_data,
             hyperparameters=plan.hyperparameters,
             instance_type=plan.resources.instance_type,
             instance_count=plan.resources.instance_count,
@@ -197,7 +194,8 @@ class Estimator:
             plugins=manager,
         )
         estimator._job = handle
-        estimator.wait()
+        manager.job_finished(description)
+        _raise_unless_completed(description)
         return estimator
 
     # -- after the job -------------------------------------------------------------------------
@@ -260,12 +258,13 @@ class Estimator:
         env: Mapping[str, str] | None = None,
         backend: ProviderRef | str | None = None,
         hardware: ProviderRef | str | None = None,
+        startup_timeout: float = 480.0,
         wait: bool = True,
     ) -> Predictor:
         """Serve the latest job's model and return a `Predictor` for its endpoint.
 
-        `entry_point`: the inference script where it is not the training script. Raises what
-        `PyTorchModel.deploy` raises.
+        `entry_point`: the inference script where it is not the training script; `startup_timeout`:
+        seconds that the model may take to load. Raises what `PyTorchModel.deploy` raises.
         """
         model = self.create_model(
             entry_point=entry_point, source_dir=source_dir, dependencies=dependencies, env=env
@@ -276,6 +275,7 @@ class Estimator:
             endpoint_name=endpoint_name,
             backend=backend,
             hardware=hardware,
+            startup_timeout=startup_timeout,
             wait=wait,
         )
 
@@ -312,11 +312,19 @@ def channels(inputs: Inputs) -> tuple[Channel, ...]:
 def _location(channel: str, location: object) -> str:
     if not isinstance(location, (str, os.PathLike)) or not os.fspath(location):
         raise InvalidPlanError(f"channel {channel!r} must be a path or a URI, not {location!r}")
-    return as_uri(Path(location) if isinstance(location, os.PathLike) else location)
+    return as_uri(location)
 
 
 def _backend(plugins: PluginManager, backend: ProviderRef | str) -> Backend:
     return plugins.backends.create(plugins.resolve("backend", backend))
+
+
+def _stop(job: JobHandle) -> None:
+    """Stop a job on Ctrl-C, and say so: the script may take its time."""
+    with Progress(f"{job.name} Stopping") as progress:
+        progress.line(f"training job {job.name}: stopping")
+        job.stop()
+        progress.line(f"training job {job.name}: {job.describe().status}")
 
 
 def _follow(job: JobHandle, *, show: bool) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from modelyard.core.carrier import PluginCarrier, as_uri, local_path, storage_for
+from modelyard.core.carrier import PluginCarrier, as_uri, fetched
 from modelyard.core.contracts import Bundle, EndpointHandle, Packager
 from modelyard.core.errors import EndpointFailedError, InvalidPlanError
 from modelyard.core.keywords import checked_keywords
@@ -129,15 +129,10 @@ class Model:
 
     def _packing(self, plan: EndpointPlan) -> Callable[[Packager, Path], Bundle]:
         def pack(packager: Packager, into: Path) -> Bundle:
-            model = local_path(plan.model.uri) or self._download(plan.model.uri, into / "download")
-            return packager.pack_model(model, plan.source, into)
+            with fetched(self.plugins, plan.model.uri, into) as model:
+                return packager.pack_model(model, plan.source, into)
 
         return pack
-
-    def _download(self, uri: str, into: Path) -> Path:
-        """Return the archive, or the folder, that `uri` brought into the folder `into`."""
-        storage_for(self.plugins, uri).download(uri, into)
-        return into / uri.rpartition("/")[2] if uri.endswith(".tar.gz") else into
 
 
 class PyTorchModel(Model):
@@ -153,11 +148,7 @@ def _source(
                 "source_dir and dependencies belong to an inference script: give entry_point"
             )
         return None
-    return SourceCode(
-        os.fspath(entry_point),
-        None if source_dir is None else os.fspath(source_dir),
-        tuple(os.fspath(path) for path in dependencies),
-    )
+    return SourceCode.of(entry_point, source_dir, dependencies)
 
 
 def _await_service(handle: EndpointHandle) -> None:

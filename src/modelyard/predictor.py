@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import EndpointHandle
-from modelyard.core.errors import EncodeError
+from modelyard.core.errors import EncodeError, UnsupportedMediaTypeError
 from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
@@ -50,15 +50,21 @@ class Predictor:
     def predict(self, data: Any, *, content_type: str | None = None, accept: str | None = None) -> Any:
         """Return the model's prediction for `data`.
 
-        `data`: a numpy array, or numbers, lists and dicts; bytes are sent as they are. The result is
-        what the codec of the answer makes of it: an array for NPY and CSV, Python values for JSON.
+        `data`: a numpy array, or numbers, lists and dicts; bytes, and texts of ``text/*``, are
+        sent as they are. The result is
+        what the codec of the answer makes of it: an array for NPY and CSV, Python values for JSON, and
+        the bytes themselves where no codec reads the answer.
         Raises `EncodeError`, `UnsupportedMediaTypeError`, `InvocationError` and `DecodeError`.
         """
         sending = content_type or self.content_type
         answer = self._handle.invoke(
             self._encoded(data, sending), content_type=sending, accept=accept or self.accept
         )
-        return self._codecs.reading(answer.content_type).decode(answer.body)
+        try:
+            codec = self._codecs.reading(answer.content_type)
+        except UnsupportedMediaTypeError:
+            return answer.body
+        return codec.decode(answer.body)
 
     def delete_endpoint(self) -> None:
         """End the endpoint and free its name."""
@@ -78,6 +84,8 @@ class Predictor:
     def _encoded(self, data: Any, content_type: str) -> bytes:
         if isinstance(data, (bytes, bytearray, memoryview)):
             return bytes(data)
+        if isinstance(data, str) and content_type.strip().lower().startswith("text/"):
+            return data.encode("utf-8")  # A text is a document already, as SDK v2 has it.
         try:
             return self._codecs.reading(content_type).encode(data)
         except EncodeError as error:

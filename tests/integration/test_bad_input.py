@@ -17,6 +17,7 @@ from modelyard.core.errors import (
     StorageError,
     UnknownProviderError,
 )
+from modelyard.core.plans import ProviderRef
 
 
 @pytest.fixture
@@ -50,6 +51,9 @@ def in_project(project, monkeypatch):
         ({"hyperparameters": {"lr": np.float32(1)}}, "data", InvalidPlanError, "'lr' is a float32"),
         ({"environment": {"A": 1}}, "data", InvalidPlanError, "'A' must map to a string"),
         ({"job_name": "../escape"}, "data", InvalidPlanError, "not a valid name"),
+        ({"launcher": ProviderRef("process", {"nproc": 2})}, "data", InvalidPlanError, "no option 'nproc'"),
+        ({"hyperparameters": {"a=b": 1}}, "data", InvalidPlanError, "'a=b' cannot be the name"),
+        ({"dependencies": "data"}, "data", InvalidPlanError, "dependencies must be a list"),
         ({"launcher": "proces"}, "data", UnknownProviderError, "did you mean 'process'"),
     ],
 )
@@ -129,7 +133,7 @@ def test_a_model_that_never_loads_fails_the_deploy(project, modelyard_home):
 
 def test_a_clients_mistake_is_the_clients_error(model, modelyard_home):
     with model.deploy() as predictor:
-        with pytest.raises(InvocationError, match="500.*log") as caught:
+        with pytest.raises(InvocationError, match="500.*\n.*JSONDecodeError: Expecting.*\n.*log") as caught:
             predictor.predict(b"{", **JSON)
         assert caught.value.status == 500  # The script's own input_fn raised: that is not the client's.
         assert "Traceback" not in caught.value.message

@@ -19,6 +19,7 @@ from modelyard.core.errors import (
     JobStoppedError,
 )
 from modelyard.core.plans import ProviderRef
+from modelyard.testing.fixtures import processes_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's means are Linux's")
 
@@ -200,8 +201,51 @@ def test_the_quickstart_killed_leaves_no_process_and_no_file_outside(modelyard_h
     with running:
         line_with(running, "epoch 2")
         running.kill()
-    until(lambda: not list(scratch.iterdir()))  # That no process is left is checked by the fixture.
+    until(lambda: not processes_of(modelyard_home))
+    assert list(scratch.iterdir()) == []
 
 
 def _children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_worker_of_multiprocessing_that_ends_in_good_order_leaves_its_endpoint(client, project):
+    (project / "src" / "weights.json").write_text('{"factor": 3}')
+    forking = client("""
+        import multiprocessing
+        from modelyard import PyTorchModel
+
+        def deploy():
+            PyTorchModel("src", entry_point="inference.py", source_dir="src").deploy(endpoint_name="forked")
+
+        worker = multiprocessing.get_context("fork").Process(target=deploy)
+        worker.start()
+        worker.join()
+    """)
+    assert forking.wait(60) == 0
+    with Predictor("forked", **JSON) as predictor:
+        assert predictor.predict([1]) == [3]
+
+
+def test_orphans_of_an_endpoint_are_reaped_while_it_lives(project, modelyard_home, local):
+    (project / "src" / "forks.py").write_text(
+        "import subprocess\n"
+        "def model_fn(model_dir): return None\n"
+        "def transform_fn(model, body, content_type, accept):\n"
+        "    subprocess.run(['sh', '-c', 'sleep 0.1 & true'], check=True)\n"
+        "    return '1', 'application/json'\n"
+    )
+    model = PyTorchModel(project / "src", entry_point="forks.py", source_dir=project / "src")
+    with model.deploy(endpoint_name="forks") as predictor:
+        for _ in range(3):
+            predictor.predict(1, **JSON)
+        guard = local("endpoint", "forks").details["pid"]
+        until(lambda: len(_children(guard)) == 1)
+
+
+def test_a_job_inside_a_job_runs_its_own_script(project, modelyard_home, monkeypatch):
+    monkeypatch.setenv("SAGEMAKER_PROGRAM", "other.py")
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", "/somewhere/else")
+    estimator = PyTorch("train.py", source_dir=project / "src")
+    estimator.fit({"train": project / "data"})
+    assert "total 6.0" in estimator.latest_training_job.logs()

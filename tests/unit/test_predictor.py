@@ -98,8 +98,14 @@ def test_a_content_type_that_nobody_writes(plugins):
 
 
 def test_an_answer_that_nobody_reads(plugins):
-    with pytest.raises(UnsupportedMediaTypeError, match="image/png"):
-        predictor(plugins, Echo(b"png", "image/png")).predict([1], content_type=JSON)
+    assert predictor(plugins, Echo(b"png", "image/png")).predict([1], content_type=JSON) == b"png"
+
+
+def test_a_text_is_a_document_already(plugins):
+    handle = Echo()
+    predictor(plugins, handle).predict("1,2\n3,4", content_type="text/csv")
+    predictor(plugins, handle).predict("1,2", content_type=JSON)
+    assert [call[0] for call in handle.calls] == [b"1,2\n3,4", b'"1,2"']
 
 
 def test_the_endpoints_error_is_passed_on(plugins):

@@ -1,8 +1,10 @@
 """A plan's files, moved by the packager that the plan names and the storages of its URIs."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
@@ -10,6 +12,8 @@ from modelyard.core.contracts import Bundle, Packager, Storage
 from modelyard.core.errors import StorageError, did_you_mean
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
+
+ARCHIVE = ".tar.gz"
 
 
 @attrs.frozen
@@ -60,15 +64,38 @@ def storage_for(plugins: PluginManager, uri: str) -> Storage:
     return provider.create()
 
 
-def as_uri(location: str | Path) -> str:
-    """Return a URI as it is, and a plain path as the ``file://`` URI of its absolute form."""
-    text = str(location)
-    if len(urlsplit(text).scheme) > 1:
-        return text
-    return Path(text).expanduser().absolute().as_uri()
+def as_uri(location: str | os.PathLike[str]) -> str:
+    """Return a URI as it is, and a path as the ``file://`` URI of its absolute form.
+
+    A string is a URI if it has ``://`` in it; a path object never is.
+    """
+    if isinstance(location, str) and "://" in location:
+        return location
+    return Path(location).expanduser().absolute().as_uri()
 
 
 def local_path(uri: str) -> Path | None:
-    """Return the path of a ``file://`` URI, None for any other: what is here need not be fetched."""
+    """Return the path of a ``file://`` URI of this machine, None for any other URI."""
     parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        return None
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
+
+
+@contextmanager
+def fetched(plugins: PluginManager, uri: str, folder: Path) -> Iterator[Path]:
+    """Give what is at `uri`: where it lies on this machine, else a download below `folder`.
+
+    A download is there for as long as the block lasts.
+    """
+    if path := local_path(uri):
+        yield path
+        return
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="download-", dir=folder) as name:
+        content = Path(name, "content")
+        storage_for(plugins, uri).download(uri, content)
+        # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
+        found = list(content.iterdir())
+        yield found[0] if uri.endswith(ARCHIVE) and len(found) == 1 else content

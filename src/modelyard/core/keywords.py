@@ -4,27 +4,31 @@ SDK v2 swallows unknown keywords (``PyTorch(..., instance_cnt=3)`` is accepted a
 sagemaker-python-sdk#2275).
 """
 
+import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
-
-from modelyard.core.errors import did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def checked_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` with a TypeError that suggests the right name for an unknown keyword."""
+    """Return `function` with a TypeError that names every unknown keyword and the right ones."""
     known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        for name in kwargs:
-            if name not in known:
-                called = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
-                raise TypeError(f"{called}() has no keyword {name!r}{did_you_mean(name, known)}")
+        if unknown := [name for name in kwargs if name not in known]:
+            called = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
+            said = " It has ".join(_said(name, known) for name in unknown)
+            raise TypeError(f"{called}() has {said} Known: {', '.join(sorted(known))}")
         return function(*args, **kwargs)
 
     return checked
+
+
+def _said(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"no keyword {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")

@@ -39,6 +39,9 @@ DISABLED = "MODELYARD_PLUGINS_DISABLED"
 AUTOLOAD = "MODELYARD_PLUGINS_AUTOLOAD"
 STRICT = "MODELYARD_PLUGINS_STRICT"
 
+_ANYTHING = (Exception, SystemExit)
+"""What a plugin's code may raise without harm to anybody else."""
+
 _log = get_logger(__name__)
 
 
@@ -102,7 +105,8 @@ class PluginManager:
     def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:
         status = PluginStatus(found.name, found.distribution, found.version)
         if found.name in self._statuses:
-            self._statuses[f"{found.name}#{len(self._statuses)}"] = status
+            status.plugin = f"{found.name}#{len(self._statuses)}"
+            self._statuses[status.plugin] = status
             self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already"))
             return status
         self._statuses[found.name] = status
@@ -112,8 +116,7 @@ class PluginManager:
         try:
             self._pluggy.register(found.load(), name=found.name)
             self._check_hooks(found.name)
-        # A plugin's module may raise anything while it is imported, SystemExit included.
-        except (Exception, SystemExit) as error:
+        except _ANYTHING as error:
             if self._pluggy.has_plugin(found.name):
                 self._pluggy.unregister(name=found.name)
             self._fail(status, error)
@@ -205,36 +208,29 @@ class PluginManager:
     # -- calling hooks -------------------------------------------------------------------------
 
     def _each(
-        self, hook: str, arguments: Mapping[str, Any], *, observing: bool = False
+        self, hook: str, arguments: Mapping[str, Any], *, observing: bool = False, newest_first: bool = False
     ) -> Iterator[tuple[str, Any]]:
-        """Yield each plugin's answer to `hook`, in the order of registration.
+        """Yield each plugin's answer to `hook`, in the order of registration or the reverse.
 
         pluggy's own call ends at the first exception and loses everybody's results; here an
         exception fails the plugin that raised it and nobody else. Of a hook that only observes it
         is not raised under ``MODELYARD_PLUGINS_STRICT`` either: the work it observes has happened.
         """
-        caller = getattr(self._pluggy.hook, hook)
-        for impl in caller.get_hookimpls():
-            status = self._statuses[impl.plugin_name]
+        impls = getattr(self._pluggy.hook, hook).get_hookimpls()
+        for impl in reversed(impls) if newest_first else impls:
             try:
                 yield impl.plugin_name, impl.function(*(arguments[name] for name in impl.argnames))
-            except Exception as error:
+            except _ANYTHING as error:
                 raised = RuntimeError(f"{hook} raised {type(error).__name__}: {error}")
-                self._fail(status, raised, observing=observing)
+                self._fail(self._statuses[impl.plugin_name], raised, observing=observing)
 
     def _select(self, hook: str, word: str, arguments: Mapping[str, Any]) -> ProviderRef | None:
         """Return the first answer, asked in pluggy's order: tryfirst, last registered, ..., trylast."""
-        for impl in reversed(getattr(self._pluggy.hook, hook).get_hookimpls()):
-            try:
-                answer = impl.function(*(arguments[name] for name in impl.argnames))
-            except Exception as error:
-                status = self._statuses[impl.plugin_name]
-                self._fail(status, RuntimeError(f"{hook} raised {type(error).__name__}: {error}"))
-                continue
+        for plugin, answer in self._each(hook, arguments, newest_first=True):
             if isinstance(answer, (str, ProviderRef)):
                 return self.resolve(word, answer)
             if answer is not None:
-                self._reject(impl.plugin_name, f"{hook} must return a name or a ProviderRef, not {answer!r}")
+                self._reject(plugin, f"{hook} must return a name or a ProviderRef, not {answer!r}")
         return None
 
     def resolve(self, word: str, wanted: ProviderRef | str) -> ProviderRef:

@@ -89,12 +89,19 @@ def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 REDACTED = "********"
-_SECRET = r"(?i)secret|passw|token|credential|api_?key|access_?key|private_?key"  # noqa: S105 - a pattern
+# Words between underscores, so that TOKENIZERS_PARALLELISM is none.
+_SECRET = (
+    r"(?i)(?:^|_|-)(?:pass|passwd|password|passphrase|pwd|secrets?|tokens?|credentials?|pat|\w*key)(?:$|_|-)"  # noqa: S105 - a pattern
+)
+_LOGIN = r"://[^/\s:@]*:[^/\s@]+@"
 
 
 def redact(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with the value of each that looks like a secret replaced."""
-    return {key: REDACTED if re.search(_SECRET, key) else value for key, value in environment.items()}
+    """Return the variables with each value replaced that holds a secret, by its name or as a URL's login."""
+    return {
+        key: REDACTED if re.search(_SECRET, key) or re.search(_LOGIN, value) else value
+        for key, value in environment.items()
+    }
 
 
 class JsonValue:
@@ -130,6 +137,10 @@ class ProviderRef(JsonValue):
         return f"{self.name}({options}){origin}" if options else f"{self.name}{origin}"
 
 
+def _expanded(path: str | os.PathLike[str]) -> str:
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 - a Path would spoil a URI
+
+
 @attrs.frozen
 class SourceCode(JsonValue):
     """The user's code: ``entry_point`` inside ``source_dir``, with ``dependencies`` beside it.
@@ -141,6 +152,22 @@ class SourceCode(JsonValue):
     entry_point: str
     source_dir: str | None = None
     dependencies: tuple[str, ...] = attrs.field(default=(), converter=_names)
+
+    @classmethod
+    def of(
+        cls,
+        entry_point: str | os.PathLike[str],
+        source_dir: str | os.PathLike[str] | None,
+        dependencies: Iterable[str | os.PathLike[str]],
+    ) -> Self:
+        """Return the source code at paths as a person gives them: of any kind, also with ``~``."""
+        if isinstance(dependencies, str):
+            raise InvalidPlanError(f"dependencies must be a list of paths, not {dependencies!r}")
+        return cls(
+            _expanded(entry_point),
+            None if source_dir is None else _expanded(source_dir),
+            tuple(_expanded(path) for path in dependencies),
+        )
 
     @property
     def program(self) -> str:
@@ -199,25 +226,27 @@ class Resources(JsonValue):
             raise InvalidPlanError(f"instance_count must be a whole number of at least 1, not {value!r}")
 
 
-def _thawed(value: object) -> dict[str, Any]:
-    """Let `json.dumps` into the read-only mappings of a plan that a new plan is made from."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError
-
-
 def _hyperparameters(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
     for key, item in (value or {}).items():
         if not isinstance(key, str):
             raise InvalidPlanError(f"hyperparameter names are strings, not {key!r}")
-        try:
-            json.dumps(item, default=_thawed)
-        except (TypeError, ValueError) as error:
+        if not key or "=" in key or "\0" in key:
+            raise InvalidPlanError(f"{key!r} cannot be the name of a hyperparameter")
+        if not _is_json(item):
             raise InvalidPlanError(
-                f"hyperparameter {key!r} is a {type(item).__name__}, which JSON cannot carry; "
-                "pass a number, a string, a boolean, None, or lists and dicts of these"
-            ) from error
+                f"hyperparameter {key!r} is a {type(item).__name__} that JSON cannot carry; pass a number, "
+                "a string, a boolean, None, or lists and dicts (with strings as keys) of these"
+            )
     return _frozen_mapping(value)
+
+
+def _is_json(value: object) -> bool:
+    """Tell whether JSON brings the value back as it was."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _environment(value: Mapping[str, str] | None) -> Mapping[str, str]:

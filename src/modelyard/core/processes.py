@@ -34,6 +34,25 @@ def die_with_parent(sig: signal.Signals, parent: int) -> None:
             os.kill(os.getpid(), sig)
 
 
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9; a number that has no name, such as a real-time signal's, stays one."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def reap_orphans(child: int) -> None:
+    """Reap what the child's own children left behind, and never the child itself."""
+    if not hasattr(os, "waitid"):  # Older Pythons on macOS, where orphans do not come to this process.
+        return
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid == child:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
 def end_descendants(grace: float = 0.0) -> None:
     """End and reap every process below this one: SIGTERM, `grace` seconds, then SIGKILL.
 

@@ -48,17 +48,21 @@ class Provider(Generic[P]):
 
     def create(self, options: Mapping[str, Any] | None = None) -> P:
         """Return an instance with these options. Raises `InvalidPlanError` for an unknown option."""
-        known = inspect.signature(self.cls).parameters
-        for option in options or {}:
+        self._check(options or {})
+        return self.cls(**(options or {}))
+
+    def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
+        """Return what a plan records of this provider. Raises `InvalidPlanError` as `create` does."""
+        self._check(options or {})
+        return ProviderRef(self.name, options or {}, self.distribution, self.version)
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        known = inspect.signature(self.cls).parameters if options else {}
+        for option in options:
             if option not in known:
                 raise InvalidPlanError(
                     f"{self.kind} {self.name!r} has no option {option!r}{did_you_mean(option, known)}"
                 )
-        return self.cls(**(options or {}))
-
-    def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
-        """Return what a plan records of this provider."""
-        return ProviderRef(self.name, options or {}, self.distribution, self.version)
 
 
 class Registry(Generic[P]):

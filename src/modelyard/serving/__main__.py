@@ -12,11 +12,11 @@ from pathlib import Path
 
 from modelyard.core import log
 from modelyard.core.errors import ModelyardError
+from modelyard.core.handover import LISTEN_FD, clip, end_with_guard
 from modelyard.core.http import Handler
 from modelyard.core.layout import JobLayout, base_dir
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import EndpointPlan, Resources
-from modelyard.core.processes import die_with_parent
 from modelyard.serving.app import DEFAULT_MAX_BODY, Application
 from modelyard.serving.handler import build_handler
 from modelyard.serving.steps import JSON
@@ -28,9 +28,7 @@ _log = log.get_logger("modelyard.serving")
 
 def main() -> int:
     """Serve the model of ``SAGEMAKER_BASE_DIR`` (or ``/opt/ml``) until SIGTERM."""
-    # Taken out: a program that the model starts has another parent.
-    if parent := int(os.environ.pop("MODELYARD_GUARD_PID", "0")):
-        die_with_parent(signal.SIGTERM, parent)
+    end_with_guard()
     log.configure()
     base = base_dir()
     # One thread for the model's whole life: it is loaded and called on the same one.
@@ -87,7 +85,7 @@ def _serve(application: Application, environ: Mapping[str, str]) -> None:
 
 def _socket(environ: Mapping[str, str]) -> socket.socket:
     """Return the socket that was passed on, or one on ``SAGEMAKER_BIND_TO_PORT`` (8080)."""
-    inherited = int(environ.get("MODELYARD_LISTEN_FD", "-1"))
+    inherited = int(environ.get(LISTEN_FD, "-1"))
     if inherited >= 0:
         return socket.socket(fileno=inherited)
     return socket.create_server(
@@ -104,7 +102,7 @@ def _record_failure(base: Path, text: str) -> None:
     """Leave the reason where a backend looks for it; SageMaker has no such folder in an endpoint."""
     path = JobLayout(base).failure
     with contextlib.suppress(OSError):
-        path.write_text(text.encode("utf-8", "replace")[:1024].decode("utf-8", "ignore"), "utf-8")
+        path.write_text(clip(text), "utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import Executor
-from http import HTTPStatus
 from typing import Any
 
 from modelyard.core.http import Handler, Request, Response
@@ -110,6 +109,12 @@ def _by_name(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
+def _status(code: int) -> int:
+    if not 200 <= code <= 599:
+        raise ValueError(f"{code} is no status of an answer")
+    return int(code)
+
+
 async def _send(send: Send, response: Response, request_id: str) -> None:
     try:
         start, body = _messages(response, request_id)
@@ -137,6 +142,6 @@ def _messages(response: Response, request_id: str) -> tuple[Message, Message]:
     if bad := next((part for pair in raw for part in pair if _CONTROL.search(part)), None):
         raise ValueError(f"a header has a control character: {bad!r}")
     return (
-        {"type": "http.response.start", "status": HTTPStatus(response.status).value, "headers": raw},
+        {"type": "http.response.start", "status": _status(response.status), "headers": raw},
         {"type": "http.response.body", "body": body},
     )

@@ -10,7 +10,7 @@ from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import ArrayCodec, Codec, Hardware
 from modelyard.core.errors import DecodeError, EncodeError, UserCodeError
 from modelyard.core.http import Request, Response
-from modelyard.core.media_types import parse_accept
+from modelyard.core.media_types import parse_accept, parse_media_type
 from modelyard.serving.context import Context
 from modelyard.serving.user_functions import Function, UserFunctions
 
@@ -66,7 +66,8 @@ def _decoder(codec: Codec) -> Callable[[bytes], object]:
 
 def _users_body(request: Request) -> bytes | str:
     """Return the body as a user's function expects it: text for JSON and CSV, bytes otherwise."""
-    if request.content_type not in _TEXT:
+    media_type = parse_media_type(request.content_type)
+    if media_type is None or media_type.essence not in _TEXT:
         return request.body
     try:
         return request.body.decode("utf-8")

@@ -17,6 +17,9 @@ from typing import Any
 import attrs
 
 from modelyard.core.errors import UserCodeError
+from modelyard.core.log import get_logger
+
+_log = get_logger(__name__)
 
 Function = Callable[..., Any]
 """A user's function in a common form: its arguments, and always the context as the last one."""
@@ -57,6 +60,8 @@ def load(model_dir: Path, program: str | None) -> UserFunctions:
     if found_at is None:
         return UserFunctions()
     folder, path = found_at
+    if (folder / "requirements.txt").is_file():
+        _log.warning("requirements.txt is not installed: the endpoint uses the packages of this environment")
     module = _import(path, folder)
     found = {name: getattr(module, name, None) for name in _SLOTS}
     functions = UserFunctions(

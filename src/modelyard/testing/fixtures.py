@@ -65,12 +65,13 @@ def _delete_endpoint(backend: Backend, name: str) -> None:
 def _survivors(home: Path) -> list[psutil.Process]:
     """Return the processes that still have this home when their time to end is over."""
     deadline = time.monotonic() + _SURVIVAL_SECONDS
-    while (found := _processes_of(home)) and time.monotonic() < deadline:
+    while (found := processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
 
-def _processes_of(home: Path) -> list[psutil.Process]:
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Return this user's processes that have that ``MODELYARD_HOME``, without the one that asks."""
     mine, me = [], os.getuid()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

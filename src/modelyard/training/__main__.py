@@ -1,22 +1,19 @@
 """The in-job program: ``python -m modelyard.training``."""
 
 import os
-import signal
 import sys
 
 from modelyard.core import log
 from modelyard.core.errors import ModelyardError
+from modelyard.core.handover import clip, end_with_guard
 from modelyard.core.layout import JobLayout, base_dir
 from modelyard.core.manager import PluginManager
-from modelyard.core.processes import die_with_parent
 from modelyard.training import failure, job
 
 
 def main() -> int:
     """Run the job of ``SAGEMAKER_BASE_DIR`` (or ``/opt/ml``) and return the script's exit code."""
-    # Taken out: a program that the script starts has another parent.
-    if parent := int(os.environ.pop("MODELYARD_GUARD_PID", "0")):
-        die_with_parent(signal.SIGTERM, parent)
+    end_with_guard()
     log.configure()
     base = base_dir()
     try:
@@ -26,7 +23,7 @@ def main() -> int:
         output.mkdir(parents=True, exist_ok=True)
         expected = isinstance(error, (ModelyardError, OSError))
         text = str(error) if expected else f"{type(error).__name__}: {error}"
-        said = failure.record(JobLayout(base).failure, failure.clip(text))
+        said = failure.record(JobLayout(base).failure, clip(text))
         sys.stderr.write(f"modelyard: {said}\n")
         if not expected:
             raise

@@ -39,7 +39,7 @@ class TrainingEnvironment:
 
     ``hyperparameters``: the user's, decoded; ``settings``: the ``sagemaker_*`` ones, decoded;
     ``resources`` and ``channels``: the content of ``resourceconfig.json`` and
-    ``inputdataconfig.json``.
+    ``inputdataconfig.json``; ``master``: address and port at which a process group meets.
     """
 
     layout: JobLayout
@@ -50,6 +50,8 @@ class TrainingEnvironment:
     program: str
     submit_directory: str
     job_name: str
+    framework_module: str = ""
+    master: tuple[str, str] = ("", "")
 
     @property
     def host(self) -> Host:
@@ -83,11 +85,12 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
             "no program to run: set the hyperparameter sagemaker_program in "
             f"{layout.config}/hyperparameters.json, or the environment variable SAGEMAKER_PROGRAM"
         )
+    resources = _resources(layout.config / "resourceconfig.json")
     return TrainingEnvironment(
         layout=layout,
         hyperparameters={k: v for k, v in decoded.items() if k not in settings},
         settings=settings,
-        resources=_resources(layout.config / "resourceconfig.json"),
+        resources=resources,
         channels=_load(layout.config / "inputdataconfig.json", {}),
         program=str(program),
         submit_directory=str(
@@ -96,6 +99,11 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
             or layout.code
         ),
         job_name=str(settings.get("sagemaker_job_name") or environ.get("TRAINING_JOB_NAME") or ""),
+        framework_module=environ.get("SAGEMAKER_TRAINING_MODULE", ""),
+        master=(
+            environ.get("MASTER_ADDR") or resources["hosts"][0],
+            environ.get("MASTER_PORT") or str(MASTER_PORT),
+        ),
     )
 
 
@@ -132,7 +140,7 @@ def variables(environment: TrainingEnvironment, *, accelerators: Mapping[str, in
         "user_entry_point": env.program,
         "module_name": env.program.removesuffix(".py"),
         "module_dir": env.submit_directory,
-        "framework_module": os.environ.get("SAGEMAKER_TRAINING_MODULE"),
+        "framework_module": env.framework_module,
         "framework_params": {k: v for k, v in env.settings.items() if k not in _RESERVED},
         "resource_config": dict(env.resources),
         "input_data_config": dict(env.channels),
@@ -162,8 +170,8 @@ def variables(environment: TrainingEnvironment, *, accelerators: Mapping[str, in
     return {f"SM_{name.upper()}": _text(value) for name, value in values.items()} | {
         "CURRENT_HOST": host.name,
         "SAGEMAKER_JOB_NAME": env.job_name,
-        "MASTER_ADDR": host.master,
-        "MASTER_PORT": str(MASTER_PORT),
+        "MASTER_ADDR": env.master[0],
+        "MASTER_PORT": env.master[1],
     }
 
 

@@ -4,9 +4,9 @@ import re
 import signal
 from pathlib import Path
 
+from modelyard.core.handover import clip
+from modelyard.core.processes import signal_name
 from modelyard.training.supervisor import Outcome
-
-LIMIT = 1024
 
 _GROUP_MARGIN = re.compile(r"^ +\| ?")
 _FRAME = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
@@ -20,46 +20,42 @@ def reason(program: str, outcome: Outcome, code_dir: Path) -> str:
     return clip(text)
 
 
-def clip(text: str) -> str:
-    """Return `text` cut to `LIMIT` bytes of UTF-8, at a character's end."""
-    return text.encode("utf-8", "replace")[:LIMIT].decode("utf-8", "ignore")
-
-
 def record(path: Path, text: str) -> str:
     """Write the failure file unless the script wrote its own; return what it says now."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        return clip(path.read_text("utf-8", "replace").strip()) or text
+    own = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
+    if own:
+        return clip(own)
+    path.write_text(text, "utf-8", "replace")
     return text
 
 
 def _how(outcome: Outcome) -> str:
     if not outcome.signal:
         return f"exited with code {outcome.exit_code}"
-    try:
-        name = signal.Signals(outcome.signal).name
-    except ValueError:
-        name = f"signal {outcome.signal}"
     hint = " (often: out of memory)" if outcome.signal == signal.SIGKILL and not outcome.stopped else ""
-    return f"was killed by {name}{hint}"
+    return f"was killed by {signal_name(outcome.signal)}{hint}"
 
 
 def _exception(stderr: str) -> str:
-    """Return the last exception of which a traceback was printed, with the place that raised it.
+    """Return the last exception of which a traceback was printed, with the user's line that led to it.
 
     Known by its form, frames and then a line that is not indented: a SyntaxError of the script
-    itself has no header.
+    itself has no header. The user's lines are those whose file has no absolute path any more.
     """
-    place = said = ""
+    frames: list[re.Match[str]] = []
+    said = ""
     for line in (_GROUP_MARGIN.sub("", line) for line in stderr.splitlines()):
         if frame := _FRAME.match(line):
-            where = f", in {frame['function']}" if frame["function"] else ""
-            place = f" ({frame['file']}, line {frame['line']}{where})"
-        elif place and line and not line[0].isspace():
-            said, place = line + place, ""
+            frames.append(frame)
+        elif frames and line and not line[0].isspace():
+            users = [frame for frame in frames if not frame["file"].startswith(("/", "<"))]
+            said, frames = f"{line} ({_place((users or frames)[-1])})", []
     return said
+
+
+def _place(frame: re.Match[str]) -> str:
+    where = f", in {frame['function']}" if frame["function"] else ""
+    return f"{frame['file']}, line {frame['line']}{where}"
 
 
 def _last_line(stderr: str) -> str:

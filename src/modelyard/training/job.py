@@ -4,8 +4,7 @@ What only some jobs need before the script starts is imported where it is needed
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -13,21 +12,16 @@ from typing import TypeVar
 
 import attrs
 
-from modelyard.core.carrier import as_uri, local_path, storage_for
+from modelyard.core.carrier import ARCHIVE, as_uri, fetched, storage_for
 from modelyard.core.contracts import EntryPoint, Hardware, Launcher, Packager
 from modelyard.core.errors import InvalidPlanError
+from modelyard.core.handover import OUTPUT_URI, STOP_SECONDS
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
 from modelyard.core.registry import Registry
 from modelyard.training import environment, failure, supervisor
 from modelyard.training.environment import TrainingEnvironment
-
-OUTPUT_URI = "MODELYARD_OUTPUT_URI"
-"""Where the archives go. Where it is not set the platform collects the folders, as SageMaker does."""
-
-STOP_SECONDS = "MODELYARD_STOP_SECONDS"
-"""How long the script may take to end after SIGTERM, before SIGKILL; 30 as on SageMaker."""
 
 P = TypeVar("P")
 _log = get_logger(__name__)
@@ -107,26 +101,13 @@ class Job:
     def _fetch_source(self) -> None:
         """Unpack the submitted source into the code folder; what was there before is set aside."""
         location, code = self.env.submit_directory, self.env.layout.code
-        if not location.endswith(".tar.gz"):
+        if not location.endswith(ARCHIVE):
             return
-        with self._fetched(as_uri(location)) as archive:
+        with fetched(self.plugins, as_uri(location), self.env.layout.input) as archive:
             _set_aside(code)
             self.packager.unpack(archive, code)
         if (code / "requirements.txt").is_file():
             _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
-
-    @contextmanager
-    def _fetched(self, uri: str) -> Iterator[Path]:
-        """Give the archive at `uri`: where it lies on this machine, else a download for this block."""
-        if path := local_path(uri):
-            yield path
-            return
-        from tempfile import TemporaryDirectory
-
-        with TemporaryDirectory(prefix="source-", dir=self.env.layout.input) as folder:
-            storage_for(self.plugins, uri).download(uri, Path(folder))
-            # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
-            yield next(Path(folder).iterdir())
 
     def _launch(self) -> supervisor.Outcome:
         env = self.env

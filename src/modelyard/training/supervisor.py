@@ -20,7 +20,12 @@ from typing import IO, Self, cast
 import attrs
 
 from modelyard.core.contracts import Command
-from modelyard.core.processes import become_subreaper, die_with_parent, end_descendants
+from modelyard.core.processes import (
+    become_subreaper,
+    die_with_parent,
+    end_descendants,
+    reap_orphans,
+)
 
 _TAIL_BYTES = 64 * 1024
 _CHUNK = 64 * 1024
@@ -54,7 +59,7 @@ def run(command: Command, environ: Mapping[str, str], *, grace: float = 30.0) ->
         while child.poll() is None:
             relay.pump(0.05 if stop.pending else 0.5)
             stop.enforce()
-            _reap_orphans(child.pid)
+            reap_orphans(child.pid)
         end_descendants()
         relay.drain()
     code = child.returncode
@@ -85,17 +90,6 @@ def _started(command: Command, environ: Mapping[str, str]) -> Iterator["subproce
         yield child
     finally:
         end_descendants()
-
-
-def _reap_orphans(child: int) -> None:
-    """Reap what the child's own children left behind, and never the child itself."""
-    if not hasattr(os, "waitid"):  # macOS, where orphans do not come to this process either.
-        return
-    with contextlib.suppress(ChildProcessError):
-        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid == child:
-                return
-            os.waitpid(ended.si_pid, 0)
 
 
 class _Forwarding:

@@ -15,6 +15,9 @@ class ThirdPartyCodec:
     name = "{name}"
     media_types = ("application/x-{name}",)
 
+    def __init__(self, level=1):
+        self.level = level
+
     def encode(self, value):
         return b""
 
@@ -72,6 +75,10 @@ def plugin():
     return lambda **hooks: SimpleNamespace(**{name: hookimpl(hook) for name, hook in hooks.items()})
 
 
+def _takes_options(self, *, processes=1, level=1):
+    pass
+
+
 @pytest.fixture
 def provider():
     """Return a provider class of a kind: every member of its Protocol, doing nothing."""
@@ -79,7 +86,11 @@ def provider():
     def make(word, name, **declared):
         kind = next(kind for kind in kinds.KINDS if kind.word == word)
         members = dict.fromkeys(kinds._members(kind.protocol), ())
-        return type(f"{name.title()}{word.title()}", (), {**members, "name": name, **declared})
+        return type(
+            f"{name.title()}{word.title()}",
+            (),
+            {**members, "__init__": _takes_options, "name": name, **declared},
+        )
 
     return make
 

@@ -149,10 +149,13 @@ class TestPlans:
 
     @pytest.mark.parametrize("make", [training_plan, endpoint_plan])
     def test_do_not_show_secrets(self, make):
-        plan = make(environment={"HF_TOKEN": "hunter2", "DB_PASSWORD": "hunter2", "MODE": "fast"})
+        secret = dict.fromkeys(("HF_TOKEN", "DB_PASSWORD", "DB_PASS", "SIGNING_KEY", "AWSKEY"), "hunter2")
+        login = {"DATABASE_URL": "postgres://me:hunter2@db/x"}
+        plan = make(environment={**secret, **login, "MODE": "fast", "TOKENIZERS_PARALLELISM": "true"})
         assert "hunter2" not in str(plan)
         assert "hunter2" not in plan.redacted().to_json()
         assert plan.redacted().environment["MODE"] == "fast"
+        assert plan.redacted().environment["TOKENIZERS_PARALLELISM"] == "true"
         assert plan.environment["HF_TOKEN"] == "hunter2"
 
 

@@ -49,16 +49,16 @@ def test_the_home_is_given_to_processes_and_to_backends(modelyard_home, plugins)
 def test_processes_of_a_home_are_found_and_those_of_another_are_not(tmp_path, modelyard_home):
     mine, other = start(tmp_path / "mine"), start(tmp_path / "other")
     try:
-        assert [process.pid for process in fixtures._processes_of(tmp_path / "mine")] == [mine.pid]
+        assert [process.pid for process in fixtures.processes_of(tmp_path / "mine")] == [mine.pid]
     finally:
         for process in (mine, other):
             process.kill()
             process.communicate()
-    assert fixtures._processes_of(tmp_path / "mine") == []
+    assert fixtures.processes_of(tmp_path / "mine") == []
 
 
 def test_the_process_that_runs_the_tests_is_never_one_of_them(modelyard_home):
-    assert os.getpid() not in [process.pid for process in fixtures._processes_of(modelyard_home)]
+    assert os.getpid() not in [process.pid for process in fixtures.processes_of(modelyard_home)]
 
 
 def test_a_process_that_ends_in_time_is_no_survivor(tmp_path):
@@ -88,12 +88,12 @@ def test_what_still_lives_in_a_home_is_ended(modelyard_home, plugins, tmp_path):
     (tmp_path / "model").mkdir()
     model = Model(tmp_path / "model", entry_point="inference.py", source_dir=source, plugins=plugins)
     model.deploy(endpoint_name="an-endpoint", wait=False)
-    assert fixtures._processes_of(modelyard_home)
+    assert fixtures.processes_of(modelyard_home)
     fixtures._end_all(modelyard_home)
     assert estimator.latest_training_job.describe().status == "Stopped"
     with pytest.raises(EndpointNotFoundError):
         plugins.backends.create("local").endpoint("an-endpoint")
     deadline = time.monotonic() + 30
-    while fixtures._processes_of(modelyard_home):
+    while fixtures.processes_of(modelyard_home):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.core.handover import FAILURE_BYTES, clip
 from modelyard.training import failure
 from modelyard.training.supervisor import Outcome
 
@@ -190,12 +191,12 @@ def test_signals_by_name_and_else_by_number():
 def test_a_long_reason_is_cut_to_1024_bytes_at_a_characters_end(pad):
     said = said_of("x" * pad + "\U0001f600" * 2000)
     encoded = said.encode()
-    assert failure.LIMIT - 4 < len(encoded) <= failure.LIMIT
+    assert FAILURE_BYTES - 4 < len(encoded) <= FAILURE_BYTES
     assert "\ufffd" not in said
 
 
 def test_what_no_encoding_has_is_replaced():
-    assert failure.clip("a\ud800b") == "a?b"
+    assert clip("a\ud800b") == "a?b"
 
 
 def test_a_reason_is_recorded(tmp_path):
@@ -207,7 +208,7 @@ def test_the_users_own_reason_is_kept_and_clipped_for_whoever_asks(tmp_path):
     (tmp_path / "failure").write_bytes(b"mine \xff" + b"x" * 2000)
     said = failure.record(tmp_path / "failure", "it failed")
     assert said.startswith("mine \ufffdxxx")
-    assert len(said.encode()) == failure.LIMIT
+    assert len(said.encode()) == FAILURE_BYTES
     assert (tmp_path / "failure").read_bytes() == b"mine \xff" + b"x" * 2000
 
 

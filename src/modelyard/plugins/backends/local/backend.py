@@ -23,13 +23,14 @@ from modelyard.core.errors import (
     JobExistsError,
     JobNotFoundError,
 )
+from modelyard.core.handover import GUARD_PID, LISTEN_FD, OUTPUT_URI, STOP_SECONDS
 from modelyard.core.layout import BASE_DIR, JobLayout
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.core.values import thaw
 from modelyard.plugins.backends.local import owner
 from modelyard.plugins.backends.local.guard import GuardSettings
 from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
-from modelyard.plugins.backends.local.home import default_home
+from modelyard.plugins.backends.local.home import absolute, default_home
 from modelyard.plugins.backends.local.records import Record, Records
 
 _BACKLOG = 2048
@@ -47,7 +48,7 @@ class LocalBackend:
     name: ClassVar[str] = "local"
     instance_types: ClassVar[tuple[str, ...]] = ("local", "local_gpu")
 
-    home: str = attrs.field(factory=lambda: str(default_home()))
+    home: str = attrs.field(factory=lambda: str(default_home()), converter=absolute)
     host: str = "127.0.0.1"
     port: int = 0
     invoke_timeout: float = 60.0
@@ -79,15 +80,17 @@ class LocalBackend:
         with self._staging(*taken) as (record, lease):
             below = as_uri(plan.output_path or record.folder.parent).rstrip("/")
             output = f"{below}/{plan.job_name}/output"
-            carrier.prepare(output)
+            carrier.prepare(below)
             layout = JobLayout(record.folder / "algo-1")
             layout.create()
             bundle = carrier.pack(_made(record.folder / "source"))
             _fetch_channels(plan, layout, carrier)
             _write_config(plan, layout, bundle)
-            self._records.annotate(record.id, output=output, source=bundle.path.as_uri())
-            told = {"MODELYARD_OUTPUT_URI": output, "MODELYARD_STOP_SECONDS": str(self.stop_seconds)}
-            environ = {**os.environ, **plan.environment, **told}
+            self._records.annotate(
+                record.id, output=output, source=bundle.path.as_uri(), stop_seconds=self.stop_seconds
+            )
+            told = {OUTPUT_URI: output, STOP_SECONDS: str(self.stop_seconds), **_meeting_point()}
+            environ = {**_surroundings(), **told, **plan.environment}
             settings = self._settings(record, lease, layout.base, "modelyard.training")
             owned = _start_guard(settings, record, environ, attached=attached)
         return LocalJobHandle(self._records, plan.job_name, owned)
@@ -127,13 +130,13 @@ class LocalBackend:
             (record.folder / "modelyard.json").write_text(text, "utf-8")
             _made(record.folder / "output")
             host, port = listening.getsockname()[:2]
-            self._records.annotate(record.id, host=host, port=port)
+            self._records.annotate(record.id, host=host, port=port, stop_seconds=self.stop_seconds)
             settings = attrs.evolve(
                 self._settings(record, lease, record.folder, "modelyard.serving"),
                 listen=listening.fileno(),
                 startup_timeout=plan.startup_timeout,
             )
-            owned = _start_guard(settings, record, {**os.environ, **_served(plan)}, attached=True)
+            owned = _start_guard(settings, record, {**_surroundings(), **_served(plan)}, attached=True)
         return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout, owned=owned)
 
     def endpoint(self, name: str) -> LocalEndpointHandle:
@@ -154,8 +157,8 @@ class LocalBackend:
         try:
             yield record, lease
         except BaseException:
-            self._records.discard(record)
             shutil.rmtree(record.folder, ignore_errors=True)
+            self._records.discard(record)
             raise
         finally:
             os.close(lease)
@@ -164,9 +167,9 @@ class LocalBackend:
     def _listening(self) -> Iterator[socket.socket]:
         try:
             listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise InvalidPlanError(
-                f"cannot listen on {self.host}:{self.port}: {error.strerror}; use port 0 for any free port"
+                f"cannot listen on {self.host}:{self.port}: {error}; use port 0 for any free port"
             ) from error
         with listening:
             yield listening
@@ -180,7 +183,7 @@ class LocalBackend:
 def _start_guard(
     settings: GuardSettings, record: Record, environ: Mapping[str, str], *, attached: bool
 ) -> int:
-    """Start the guard and return the descriptor by which this process owns it, or -1."""
+    """Start the guard and return the number of this process's hold on it, or -1."""
     theirs, ours = owner.hold() if attached else (-1, -1)
     settings = attrs.evolve(settings, owner=theirs)
     inherited = [fd for fd in (settings.lease, settings.owner, settings.listen) if fd >= 0]
@@ -197,12 +200,27 @@ def _start_guard(
                 start_new_session=True,
                 pass_fds=inherited,
             )
+    except OSError as error:
+        owner.release(ours)
+        raise InvalidPlanError(f"cannot start {record.kind} {record.name!r}: {error}") from error
     finally:
         if theirs >= 0:
             os.close(theirs)
     # Reaps the guard when it ends; the thread ends with this process.
     threading.Thread(target=process.wait, daemon=True, name=f"reaper of {record.name}").start()
     return ours
+
+
+def _surroundings() -> dict[str, str]:
+    """Return this process's variables without those of a job that it is itself a part of."""
+    own = ("SAGEMAKER_", "SM_", "TRAINING_JOB_NAME", OUTPUT_URI, STOP_SECONDS, GUARD_PID, LISTEN_FD)
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+
+
+def _meeting_point() -> dict[str, str]:
+    """Return where the job's process group meets: ``algo-1`` is the name of no machine here."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
 
 
 def _fetch_channels(plan: TrainingPlan, layout: JobLayout, carrier: Carrier) -> None:

@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,12 +25,10 @@ from pathlib import Path
 
 import attrs
 
+from modelyard.core.handover import GUARD_PID, LISTEN_FD, clip
 from modelyard.core.layout import JobLayout
-from modelyard.core.processes import become_subreaper, end_descendants
-from modelyard.plugins.backends.local.records import Records
-
-GUARD_PID = "MODELYARD_GUARD_PID"
-LISTEN_FD = "MODELYARD_LISTEN_FD"
+from modelyard.core.processes import become_subreaper, end_descendants, reap_orphans, signal_name
+from modelyard.plugins.backends.local.records import Records, discard_lent
 
 DETACH = b"d"
 """What an owner that ends in good order writes: the work goes on without it."""
@@ -68,6 +65,7 @@ class Guard:
         self._records = Records(Path(settings.home))
         self._record = self._records.get(settings.record_id)
         self._layout = JobLayout(Path(settings.base))
+        self._child: subprocess.Popen[bytes] | None = None
         self._scratch = tempfile.mkdtemp(prefix="modelyard-")
         self._stopped_because = ""
         self._kill_at: float | None = None
@@ -82,16 +80,19 @@ class Guard:
                 watch = _OwnerWatch(self._settings.owner, selector, self._stop)
                 selector.register(self._settings.owner, selectors.EVENT_READ, watch)
             self._records.annotate(self._record.id, scratch=self._scratch)
-            self._child = self._spawn()
+            child = self._child = self._spawn()
+            if self._stopped_because:  # While the program was being started.
+                child.terminate()
             if self._settings.listen >= 0:
-                self._watch_readiness()
+                self._watch_readiness(child)
             # Last: whoever finds the pid may signal it.
             self._records.annotate(self._record.id, pid=os.getpid())
-            while self._child.poll() is None:
-                for key, _ in selector.select(self._patience()):
+            while child.poll() is None:
+                for key, _ in selector.select(self._patience(child)):
                     key.data()
+                reap_orphans(child.pid)
         end_descendants()
-        self._finish(self._child.returncode)
+        self._finish(child.returncode)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         inherited = (self._settings.listen,) if self._settings.listen >= 0 else ()
@@ -114,27 +115,25 @@ class Guard:
         self._stopped_because = because
         # The program has its own time of grace for the script; the margin is for its own end.
         self._kill_at = time.monotonic() + self._settings.grace + _STOP_MARGIN
-        with contextlib.suppress(ProcessLookupError):
+        if self._child is not None:
             self._child.terminate()
 
-    def _patience(self) -> float | None:
+    def _patience(self, child: "subprocess.Popen[bytes]") -> float | None:
         """Return how long to wait for the next event, and kill what has used up its time."""
         if self._kill_at is None:
             return None
         left = self._kill_at - time.monotonic()
         if left <= 0:
-            self._child.kill()
+            child.kill()
             return 1.0
         return left
 
     def _finish(self, code: int) -> None:
         """Remove what was only lent to the program, and record how it ended."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        discard_lent(self._records.get(self._record.id))
         if self._record.kind == "job":
-            shutil.rmtree(self._layout.data, ignore_errors=True)  # Copies: the data itself is the user's.
             self._finish_job(code)
         else:
-            shutil.rmtree(self._layout.model, ignore_errors=True)  # Unpacked: the archive is elsewhere.
             self._finish_endpoint(code)
 
     def _finish_job(self, code: int) -> None:
@@ -144,7 +143,14 @@ class Guard:
             status, reason = "Completed", ""
         else:
             status, reason = "Failed", self._failure(f"the in-job program ended with {_how(code)}")
-        self._records.move(self._record.id, status, since=self._live(), reason=reason, exit_code=code)
+        self._records.move(
+            self._record.id,
+            status,
+            since=self._live(),
+            reason=reason,
+            exit_code=code,
+            delivered=self._layout.success.is_file(),
+        )
 
     def _finish_endpoint(self, code: int) -> None:
         deleting = self._records.get(self._record.id).status == "Deleting"
@@ -157,19 +163,19 @@ class Guard:
     def _failure(self, otherwise: str) -> str:
         """Return the reason that the program left in its failure file."""
         with contextlib.suppress(OSError):
-            if text := self._layout.failure.read_bytes()[:1024].decode("utf-8", "ignore").strip():
-                return text
+            if text := self._layout.failure.read_text("utf-8", "replace").strip():
+                return clip(text)
         return otherwise
 
     # -- an endpoint's readiness ---------------------------------------------------------------
 
-    def _watch_readiness(self) -> None:
+    def _watch_readiness(self, child: "subprocess.Popen[bytes]") -> None:
         """Leave the socket to the server alone, so that it closes with it, and wait for the model."""
         with socket.socket(fileno=self._settings.listen) as listening:
             address = listening.getsockname()[:2]
-        threading.Thread(target=self._await_readiness, args=(address,), daemon=True).start()
+        threading.Thread(target=self._await_readiness, args=(child, address), daemon=True).start()
 
-    def _await_readiness(self, address: tuple[str, int]) -> None:
+    def _await_readiness(self, child: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:
         """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
         deadline = time.monotonic() + self._settings.startup_timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -179,7 +185,7 @@ class Guard:
             time.sleep(0.1)
         if not self._stopped_because:
             self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
-            self._child.kill()
+            child.kill()
 
 
 @attrs.define(slots=True)
@@ -225,7 +231,7 @@ def _is_ready(address: tuple[str, int], timeout: float) -> bool:
 
 
 def _how(code: int) -> str:
-    return f"code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    return f"code {code}" if code >= 0 else f"signal {signal_name(-code)}"
 
 
 def main() -> None:

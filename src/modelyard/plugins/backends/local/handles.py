@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from modelyard.core.contracts import EndpointDescription, Invocation, JobDescription
 from modelyard.core.errors import (
+    EndpointError,
     EndpointFailedError,
     EndpointNotFoundError,
     InvocationError,
+    JobError,
     JobNotFoundError,
+    ModelyardError,
 )
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local import owner
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     import urllib3
 
 _POLL = 0.05
-_ENDED_WITHIN = 45.0
+_LOG_TAIL = 1 << 18
+_ENDED_WITHIN = 15.0
+"""Seconds beyond those that the script or the server has."""
 
 
 class LocalJobHandle:
@@ -37,7 +42,7 @@ class LocalJobHandle:
     def describe(self) -> JobDescription:
         """Return how the job stands now. Raises `JobNotFoundError`."""
         record = self._record()
-        completed = record.status == JobStatus.COMPLETED
+        delivered = record.is_terminal and record.details.get("delivered")
         if record.is_terminal:
             owner.release(self._owned)
         return JobDescription(
@@ -45,7 +50,7 @@ class LocalJobHandle:
             status=JobStatus(record.status),
             plan=TrainingPlan.from_json(record.plan),
             reason=record.reason,
-            model_data=f"{record.details['output']}/model.tar.gz" if completed else None,
+            model_data=f"{record.details['output']}/model.tar.gz" if delivered else None,
             source_data=record.details.get("source"),
             log=str(record.log),
         )
@@ -58,7 +63,7 @@ class LocalJobHandle:
         """End the job and wait for it: SIGTERM to the script, SIGKILL when its grace is over."""
         record = self._record()
         self._records.move(record.id, JobStatus.STOPPING, since=(JobStatus.IN_PROGRESS,))
-        _end_guard(self._records, record)
+        _end_guard(self._records, record, JobError)
 
     def _record(self) -> Record:
         record = self._records.find("job", self.name)
@@ -81,6 +86,8 @@ class LocalEndpointHandle:
     def describe(self) -> EndpointDescription:
         """Return how the endpoint stands now. Raises `EndpointNotFoundError` once it is deleted."""
         record = self._records.current(self._id)
+        if record.is_terminal:
+            owner.release(self._owned)
         if record.status == EndpointStatus.DELETED:
             raise EndpointNotFoundError(f"endpoint {self.name!r} was deleted")
         return EndpointDescription(
@@ -116,7 +123,7 @@ class LocalEndpointHandle:
             reason = description.reason or f"it cannot be reached: {error}"
             raise EndpointFailedError(self.name, reason, self._see_log()) from error
         if answer.status >= 400:
-            hint = self._see_log() if answer.status >= 500 else ""
+            hint = self._why(answer) if answer.status >= 500 else ""
             raise InvocationError(self.name, answer.status, _said(answer), hint)
         return Invocation(answer.data, answer.headers.get("Content-Type", ""))
 
@@ -125,7 +132,7 @@ class LocalEndpointHandle:
         record = self._records.current(self._id)
         live = (EndpointStatus.CREATING, EndpointStatus.IN_SERVICE)
         self._records.move(record.id, EndpointStatus.DELETING, since=live)
-        _end_guard(self._records, record)
+        _end_guard(self._records, record, EndpointError)
         owner.release(self._owned)
         if self._pool is not None:
             self._pool.close()
@@ -140,6 +147,18 @@ class LocalEndpointHandle:
                 record.details["host"], record.details["port"], timeout=timeout, retries=False, maxsize=8
             )
         return self._pool
+
+    def _why(self, answer: "urllib3.BaseHTTPResponse") -> str:
+        """Return the exception behind an answer, from the log: the answer itself does not tell clients."""
+        request_id = answer.headers.get("x-request-id", "")
+        log = self._records.get(self._id).log
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            text = file.read().decode("utf-8", "replace")
+        _, found, trace = text.rpartition(f"request_id={request_id!r}\n")
+        raised = [line for line in trace.splitlines() if line and not line[0].isspace()] if found else []
+        # The first line is the traceback's header; what is not indented after it is the exception.
+        return "\n".join([*raised[1:2], self._see_log()])
 
     def _see_log(self) -> str:
         return f"The endpoint's log is {self._records.get(self._id).log}"
@@ -159,15 +178,17 @@ def _said(answer: "urllib3.BaseHTTPResponse") -> str:
         return answer.data[:500].decode("utf-8", "replace")
 
 
-def _end_guard(records: Records, record: Record) -> None:
+def _end_guard(records: Records, record: Record, error: type[ModelyardError]) -> None:
     """Signal the guard and wait until it has recorded the end and let go of its lease.
 
     The signal goes through a pidfd, opened before the lease is looked at: while a guard holds its
-    lease the descriptor is that guard's and nobody else's.
+    lease the descriptor is that guard's and nobody else's. Raises `error` where it does not end.
     """
-    deadline = time.monotonic() + _ENDED_WITHIN
+    deadline = time.monotonic() + record.details.get("stop_seconds", 0.0) + _ENDED_WITHIN
     signalled = False
-    while lease_is_held(record.folder) and time.monotonic() < deadline:
+    while lease_is_held(record.folder):
+        if time.monotonic() > deadline:
+            raise error(f"{record.kind} {record.name!r} does not end, and holds {record.folder}")
         if not signalled and (pid := records.get(record.id).details.get("pid")):
             signalled = _signal_holder(record.folder, int(pid))
         time.sleep(0.01)
@@ -190,13 +211,13 @@ def _signal_holder(folder: Path, pid: int) -> bool:
 
 def _lines(path: Path, more_to_come: Callable[[], bool]) -> Iterator[str]:
     """Yield a growing file's lines until `more_to_come` says no, and then the rest."""
-    partial = ""
+    partial = b""
     with path.open("rb") as file:
         last = False
         while True:
             if chunk := file.read(1 << 16):
-                *complete, partial = (partial + chunk.decode("utf-8", "replace")).split("\n")
-                yield from complete
+                *complete, partial = (partial + chunk).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in complete)
             elif last:
                 break
             elif more_to_come():
@@ -204,4 +225,4 @@ def _lines(path: Path, more_to_come: Callable[[], bool]) -> Iterator[str]:
             else:
                 last = True
     if partial:
-        yield partial
+        yield partial.decode("utf-8", "replace")

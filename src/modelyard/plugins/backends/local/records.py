@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from modelyard.core.layout import JobLayout
 from modelyard.plugins.backends.local.home import private_dir
 
 _SCHEMA = """
@@ -43,11 +44,12 @@ PRAGMA user_version = 1;
 
 _TERMINAL = ("Completed", "Failed", "Stopped", "Deleted")
 _LEASE = "lease"
+LOG = "log.txt"
 
 
 @attrs.frozen
 class Record:
-    """One job or endpoint. ``details``: what the guard adds (pid, port, model_data, ...)."""
+    """One job or endpoint. ``details``: what becomes known later (pid, port, ...)."""
 
     id: int
     kind: str
@@ -68,7 +70,7 @@ class Record:
     @property
     def log(self) -> Path:
         """The file with everything that its processes wrote."""
-        return self.folder / "log.txt"
+        return self.folder / LOG
 
 
 class Records:
@@ -132,6 +134,7 @@ class Records:
             if folder is None:
                 return None
             lease = _take_lease(folder)
+            (folder / LOG).touch(0o600)  # Whoever attaches from now on finds it.
             database.execute("UPDATE records SET folder = ? WHERE id = ?", (str(folder), cursor.lastrowid))
             record = _by_id(database, cursor.lastrowid or 0)
             database.execute("COMMIT")
@@ -192,8 +195,7 @@ class Records:
             since=(record.status,),
             reason="its supervising process was killed, or the machine was restarted",
         )
-        if scratch := record.details.get("scratch"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        discard_lent(record)
         return record
 
     def _folder(self, kind: str, name: str, record_id: int) -> Path | None:
@@ -255,6 +257,14 @@ def lease_is_held(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def discard_lent(record: Record) -> None:
+    """Remove what a program was only lent: copies of data, the unpacked model, its ``TMPDIR``."""
+    is_job = record.kind == "job"
+    copies = JobLayout(record.folder / "algo-1").data if is_job else JobLayout(record.folder).model
+    for folder in filter(None, (copies, record.details.get("scratch"))):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def mirror(record: Record) -> None:

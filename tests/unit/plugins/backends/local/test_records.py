@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -150,9 +151,7 @@ def test_an_endpoints_name_is_free_after_its_end(records, held, end):
 def test_a_discarded_name_is_free(records, held):
     record = held(records.add("job", "one", "InProgress", "{}"))
     records.discard(record)
-    record.folder.joinpath("job.json").unlink()
-    record.folder.joinpath("lease").unlink()
-    record.folder.rmdir()
+    shutil.rmtree(record.folder)
     assert records.find("job", "one") is None
     held(records.add("job", "one", "InProgress", "{}"))
 
@@ -183,7 +182,7 @@ def test_everything_is_for_this_users_eyes_only(records, held):
     assert stat.S_IMODE(records.home.stat().st_mode) == 0o700
     assert stat.S_IMODE(record.folder.stat().st_mode) == 0o700
     inside = {path.name: stat.S_IMODE(path.stat().st_mode) for path in record.folder.iterdir()}
-    assert inside == {"lease": 0o600, "job.json": 0o600}
+    assert inside == dict.fromkeys(("lease", "job.json", "log.txt"), 0o600)
 
 
 def test_a_home_whose_parents_are_missing_is_made(tmp_path, held):

@@ -1,0 +1,36 @@
+"""What a platform hands to the programs that it starts, and what they hand back.
+
+Besides the folder these are variables of modelyard's own, and the failure file.
+"""
+
+import os
+import signal
+
+from modelyard.core.processes import die_with_parent
+
+GUARD_PID = "MODELYARD_GUARD_PID"
+"""The process with which the program is to end."""
+
+LISTEN_FD = "MODELYARD_LISTEN_FD"
+"""The descriptor of the socket that an endpoint serves; it listens already."""
+
+OUTPUT_URI = "MODELYARD_OUTPUT_URI"
+"""Where a job's archives go. Without it the platform collects the folders, as SageMaker does."""
+
+STOP_SECONDS = "MODELYARD_STOP_SECONDS"
+"""How long a script may take to end after SIGTERM, before SIGKILL; 30 as on SageMaker."""
+
+FAILURE_BYTES = 1024
+"""What SageMaker shows of a failure file."""
+
+
+def end_with_guard() -> None:
+    """Have the kernel send SIGTERM to this process when its guard dies, if it has one."""
+    # Taken out: a program that this one starts has another parent.
+    if parent := int(os.environ.pop(GUARD_PID, "0")):
+        die_with_parent(signal.SIGTERM, parent)
+
+
+def clip(text: str) -> str:
+    """Return `text` cut to `FAILURE_BYTES` of UTF-8, at a character's end."""
+    return text.encode("utf-8", "replace")[:FAILURE_BYTES].decode("utf-8", "ignore")
