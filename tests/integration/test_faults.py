@@ -100,7 +100,7 @@ def test_a_killed_in_job_program_fails_the_job_and_leaves_no_process(sleeping, l
 def test_stop_from_another_process(sleeping, local):
     fitting, script, child = sleeping
     PluginManager.discover().backends.create("local").job("sleeps").stop()
-    with pytest.raises(JobStoppedError, match="it was stopped"):
+    with pytest.raises(JobStoppedError, match="was stopped: on request"):
         PyTorch.attach("sleeps")
     assert not is_running(script)
     assert not is_running(child)
@@ -249,3 +249,42 @@ def test_a_job_inside_a_job_runs_its_own_script(project, modelyard_home, monkeyp
     estimator = PyTorch("train.py", source_dir=project / "src")
     estimator.fit({"train": project / "data"})
     assert "total 6.0" in estimator.latest_training_job.logs()
+
+
+def test_ctrl_c_says_what_it_does(sleeping):
+    fitting, _script, _child = sleeping
+    fitting.send_signal(signal.SIGINT)
+    shown, _ = fitting.communicate(timeout=60)
+    assert "training job sleeps: stopping\ntraining job sleeps: Stopped\n" in shown
+
+
+def test_a_stopped_script_that_ends_well_has_its_model_delivered(project, modelyard_home):
+    (project / "src" / "saves.py").write_text(
+        "import os, signal, sys, time\n"
+        "def save(*_):\n"
+        "    open(os.environ['SM_MODEL_DIR'] + '/last', 'w').close()\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "print('ready')\n"
+        "time.sleep(300)\n"
+    )
+    estimator = PyTorch("saves.py", source_dir=project / "src")
+    estimator.fit(wait=False)
+    job = estimator.latest_training_job
+    until(lambda: "ready" in list(job.logs()))
+    job.stop()
+    description = job.describe()
+    assert (description.status, description.reason) == ("Stopped", "on request")
+    assert description.model_data.endswith("/output/model.tar.gz")
+
+
+def test_what_a_killed_guard_had_lent_is_removed_at_the_next_look(client, modelyard_home, local):
+    fitting = client(FIT.replace("fit()", "fit('data')"))
+    line_with(fitting, "sleeping")
+    record = local("job", "sleeps")
+    guard = until(lambda: local("job", "sleeps").details.get("pid"))
+    assert (record.folder / "algo-1/input/data/train/numbers.txt").exists()
+    os.kill(guard, signal.SIGKILL)
+    assert fitting.wait(60) != 0
+    assert not (record.folder / "algo-1/input/data").exists()
+    assert not Path(local("job", "sleeps").details["scratch"]).exists()

@@ -152,3 +152,20 @@ def test_the_quickstart(modelyard_home):
     )
     assert found, done.stdout
     assert float(found[1]) >= 0.95
+
+
+def test_a_process_group_of_one_host_meets(project, modelyard_home):
+    pytest.importorskip("torch", reason="the process group is torch's")
+    (project / "src" / "group.py").write_text(
+        "import json, os, torch, torch.distributed as dist\n"
+        "hosts = json.loads(os.environ['SM_HOSTS'])\n"
+        "os.environ['WORLD_SIZE'] = str(len(hosts))\n"
+        "dist.init_process_group('gloo', rank=hosts.index(os.environ['SM_CURRENT_HOST']))\n"
+        "ones = torch.ones(1)\n"
+        "dist.all_reduce(ones)\n"
+        "print('sum', ones.item(), 'of', dist.get_world_size())\n"
+        "dist.destroy_process_group()\n"
+    )
+    estimator = PyTorch("group.py", source_dir=project / "src")
+    estimator.fit()
+    assert "sum 1.0 of 1" in estimator.latest_training_job.logs()

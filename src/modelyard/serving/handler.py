@@ -6,11 +6,14 @@ from pathlib import Path
 from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import Hardware
 from modelyard.core.http import Handler
+from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
 from modelyard.serving import user_functions
 from modelyard.serving.context import Context, system_properties
 from modelyard.serving.errors import answering, blamed
 from modelyard.serving.steps import JSON, compose
+
+_log = get_logger(__name__)
 
 
 def build_handler(
@@ -51,5 +54,7 @@ def build_handler(
 def _unwrapped(model_dir: Path) -> Path:
     """Return the model's folder: the only folder in it, where an archive was made from its parent."""
     entries = list(model_dir.iterdir())
-    single = len(entries) == 1 and entries[0].is_dir() and entries[0].name != "code"
-    return entries[0] if single else model_dir
+    if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "code":
+        return model_dir
+    _log.warning("the archive was made from the parent of the model's folder", folder=entries[0].name)
+    return entries[0]

@@ -74,7 +74,7 @@ class Guard:
         """Start the program, wait for its end, end what is left of it, write the record."""
         become_subreaper()
         with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
-            signal.signal(signal.SIGTERM, lambda *_: self._stop("it was stopped"))
+            signal.signal(signal.SIGTERM, lambda *_: self._stop("on request"))
             selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
             if self._settings.owner >= 0:
                 watch = _OwnerWatch(self._settings.owner, selector, self._stop)
