@@ -81,6 +81,23 @@ class Estimator:
         self._asked = {"backend": backend, "hardware": hardware, "launcher": launcher, "packager": packager}
         self._job: JobHandle | None = None
 
+    @property
+    def entry_point(self) -> str:
+        """The training script."""
+        return self.source.entry_point
+
+    @property
+    def source_dir(self) -> str | None:
+        """The folder of the training script, if one was given."""
+        return self.source.source_dir
+
+    def __repr__(self) -> str:
+        resources = self.resources
+        return (
+            f"{type(self).__name__}({self.entry_point!r}, source_dir={self.source_dir!r}, "
+            f"instance_type={resources.instance_type!r}, instance_count={resources.instance_count})"
+        )
+
     # -- before the job ------------------------------------------------------------------------
 
     def hyperparameters(self) -> dict[str, Any]:

@@ -150,3 +150,17 @@ def test_it_runs_as_a_module(plugins):
     )
     assert "local" in done.stdout
     assert not done.stderr
+
+
+def test_two_plugins_of_one_name_have_rows_of_their_own(tmp_path, monkeypatch):
+    metadata = tmp_path / "stranger-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[modelyard]\nserializers = stranger_plugin\n")
+    (tmp_path / "stranger_plugin.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    rows = plugin_rows(PluginManager.discover({}))
+    assert {row["state"] for row in rows if row["plugin"] == "serializers"} == {"active"}
+    (stranger,) = [row for row in rows if row["source"] == "stranger 1.0"]
+    assert (stranger["state"], stranger["kind"]) == ("failed", "-")
+    assert "is loaded already" in stranger["error"]

@@ -285,3 +285,27 @@ def test_two_managers_share_nothing(providing):
     assert other.statuses == ()
     other.register(shared)
     assert one.codecs.get("json") is not other.codecs.get("json")
+
+
+def test_an_exit_in_a_hook_fails_its_plugin_alone(plugin, provider):
+    def leave():
+        raise SystemExit("bye")
+
+    plugins = PluginManager()
+    plugins.register(plugin(modelyard_register_codecs=leave), "leaver")
+    plugins.register(plugin(modelyard_register_codecs=lambda: [provider("codec", "sound")]), "sound")
+    assert plugins.codecs.names() == ("sound",)
+    assert "SystemExit: bye" in next(s.error for s in plugins.statuses if s.plugin == "leaver")
+
+
+def test_a_strict_manager_does_not_raise_for_an_observer(plugin, caplog):
+    plugins = PluginManager(strict=True)
+    plugins.register(plugin(modelyard_model_loaded=lambda: 1 / 0), "observer")
+    plugins.model_loaded(None, None)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_typo_in_what_is_disabled_is_logged(caplog):
+    PluginManager.discover({"MODELYARD_PLUGINS_DISABLED": "hardwear", "MODELYARD_PLUGINS_AUTOLOAD": "0"})
+    assert "hardwear" in caplog.text
+    assert "did you mean 'hardware'" in caplog.text
