@@ -148,46 +148,46 @@ class PluginManager:
     def statuses(self) -> tuple[PluginStatus, ...]:
         """Every plugin that was found, in the order of loading; all hooks of registration called."""
         for kind in KINDS:
-            self._registry(kind.word)
+            self.registry(kind.word)
         return tuple(self._statuses.values())
 
     @property
     def codecs(self) -> Registry[Codec]:
         """The codecs."""
-        return self._registry("codec")
+        return self.registry("codec")
 
     @property
     def hardware(self) -> Registry[Hardware]:
         """The kinds of hardware."""
-        return self._registry("hardware")
+        return self.registry("hardware")
 
     @property
     def launchers(self) -> Registry[Launcher]:
         """The launchers."""
-        return self._registry("launcher")
+        return self.registry("launcher")
 
     @property
     def packagers(self) -> Registry[Packager]:
         """The packagers."""
-        return self._registry("packager")
+        return self.registry("packager")
 
     @property
     def storages(self) -> Registry[Storage]:
         """The storages."""
-        return self._registry("storage")
+        return self.registry("storage")
 
     @property
     def backends(self) -> Registry[Backend]:
         """The backends."""
-        return self._registry("backend")
+        return self.registry("backend")
 
     def registry(self, word: str) -> Registry[Any]:
-        """Return the registry of a kind by its word (``"codec"``)."""
-        return self._registry(word)
-
-    def _registry(self, word: str) -> Registry[Any]:
+        """Return the registry of a kind by its word (``"codec"``). Raises `UnknownProviderError`."""
         if word not in self._registries:
-            kind = next(kind for kind in KINDS if kind.word == word)
+            kind = next((kind for kind in KINDS if kind.word == word), None)
+            if kind is None:
+                hint = did_you_mean(word, [kind.word for kind in KINDS])
+                raise UnknownProviderError(f"there is no kind of provider called {word!r}{hint}")
             self._registries[word] = Registry(word, tuple(self._providers(kind)), self._failures_note)
         return self._registries[word]
 
@@ -236,7 +236,7 @@ class PluginManager:
     def resolve(self, word: str, wanted: ProviderRef | str) -> ProviderRef:
         """Return `wanted` with the distribution and version of the provider that it names."""
         ref = ProviderRef(wanted) if isinstance(wanted, str) else wanted
-        return self._registry(word).get(ref.name).ref(ref.options)
+        return self.registry(word).get(ref.name).ref(ref.options)
 
     # -- selection: what was asked for, else a plugin's choice, else what providers declare -------
 
@@ -289,7 +289,7 @@ class PluginManager:
         return chosen or self.resolve("packager", "tarball")
 
     def _by_instance_type(self, word: str, resources: Resources) -> ProviderRef:
-        registry = self._registry(word)
+        registry = self.registry(word)
         provider = registry.declaring("instance_types", resources.instance_type, pattern=True)
         if provider is None:
             hint = did_you_mean(resources.instance_type, registry.declared("instance_types"))

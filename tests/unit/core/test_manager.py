@@ -309,3 +309,8 @@ def test_a_typo_in_what_is_disabled_is_logged(caplog):
     PluginManager.discover({"MODELYARD_PLUGINS_DISABLED": "hardwear", "MODELYARD_PLUGINS_AUTOLOAD": "0"})
     assert "hardwear" in caplog.text
     assert "did you mean 'hardware'" in caplog.text
+
+
+def test_an_unknown_kind_gets_a_suggestion():
+    with pytest.raises(UnknownProviderError, match="kind of provider called 'codecs'; did you mean 'codec'"):
+        PluginManager().registry("codecs")
