@@ -65,8 +65,8 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure; each figure stands beside a baseline of the same run."""
-    session.install(".[torch]", *CONSTRAINTS)
+    """Measure; each figure stands beside a baseline, and where there is one a peer, of the same run."""
+    session.install(".[torch]", "sagemaker-training==5.1.4", *CONSTRAINTS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
