@@ -23,6 +23,9 @@ class Predictor:
     Raises `EndpointNotFoundError` where no endpoint of that name is live.
     """
 
+    # Slots: a setting under another name, such as SDK v2's ``serializer``, is an error.
+    __slots__ = ("_codecs", "_handle", "accept", "content_type", "endpoint_name", "plugins")
+
     @checked_keywords
     def __init__(
         self,
@@ -50,10 +53,10 @@ class Predictor:
     def predict(self, data: Any, *, content_type: str | None = None, accept: str | None = None) -> Any:
         """Return the model's prediction for `data`.
 
-        `data`: a numpy array, or numbers, lists and dicts; bytes, and texts of ``text/*``, are
-        sent as they are. The result is
-        what the codec of the answer makes of it: an array for NPY and CSV, Python values for JSON, and
-        the bytes themselves where no codec reads the answer.
+        `data`: a numpy array, or numbers, lists and dicts; bytes, and texts for ``text/*``, are sent as
+        they are. The result is what the codec of the answer makes of it: an array for NPY and CSV,
+        Python values for JSON, and the bytes themselves where no codec reads the answer.
+
         Raises `EncodeError`, `UnsupportedMediaTypeError`, `InvocationError` and `DecodeError`.
         """
         sending = content_type or self.content_type

@@ -45,6 +45,7 @@ def in_project(project, monkeypatch):
         ({}, {"train": None}, InvalidPlanError, "channel 'train'"),
         ({}, 7, InvalidPlanError, "7"),
         ({"distribution": {"torchrum": {"enabled": True}}}, "data", UnknownProviderError, "torchrum"),
+        ({"distribution": "ddp"}, "data", InvalidPlanError, "distribution takes options by strategy"),
         ({"instance_count": 0}, "data", InvalidPlanError, "instance_count.*at least 1"),
         ({"instance_type": "locl"}, "data", UnknownProviderError, "locl.*did you mean 'local'"),
         ({"output_path": "data/numbers.txt/below"}, "data", StorageError, "numbers.txt"),

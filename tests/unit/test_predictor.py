@@ -101,6 +101,11 @@ def test_an_answer_that_nobody_reads(plugins):
     assert predictor(plugins, Echo(b"png", "image/png")).predict([1], content_type=JSON) == b"png"
 
 
+def test_a_setting_of_another_name_is_an_error(plugins):
+    with pytest.raises(AttributeError, match="serializer"):
+        predictor(plugins).serializer = object()
+
+
 def test_a_text_is_a_document_already(plugins):
     handle = Echo()
     predictor(plugins, handle).predict("1,2\n3,4", content_type="text/csv")

@@ -340,6 +340,8 @@ class PluginManager:
 
 def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the options of each strategy that is not switched off, without the switch."""
+    if not isinstance(distribution, Mapping):
+        raise InvalidPlanError(f"distribution takes options by strategy, not {distribution!r}")
     for strategy, options in distribution.items():
         if not isinstance(options, Mapping):
             raise InvalidPlanError(
