@@ -137,6 +137,7 @@ def test_a_broken_plugin_is_shown_and_changes_nothing(project, modelyard_home, c
     assert client(code, PYTHONPATH=path).wait(60) == 0
 
 
+@pytest.mark.timeout(300)
 def test_the_quickstart(modelyard_home):
     pytest.importorskip("torch", reason="the digits are learned with torch")
     done = subprocess.run(
@@ -144,7 +145,7 @@ def test_the_quickstart(modelyard_home):
         capture_output=True,
         text=True,
         check=True,
-        timeout=110,
+        timeout=280,
     )
     last = done.stdout.splitlines()[-1]
     found = re.fullmatch(
