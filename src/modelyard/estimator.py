@@ -115,16 +115,16 @@ class Estimator:
         Raises `InvalidPlanError`, and `UnknownProviderError` for an instance type or a distribution
         that no plugin offers.
         """
-        hardware = self._provider("hardware") or self.plugins.select_hardware(self.resources)
+        plugins, asked, resources = self.plugins, self._asked, self.resources
+        hardware = plugins.select_hardware(resources, asked["hardware"])
         return TrainingPlan(
             job_name=job_name or self._job_name or unique_name(self.base_job_name or "pytorch-training"),
             source=self.source,
-            backend=self._provider("backend") or self.plugins.select_backend(self.resources),
+            backend=plugins.select_backend(resources, asked["backend"]),
             hardware=hardware,
-            launcher=self._provider("launcher")
-            or self.plugins.select_launcher(self.resources, hardware.name, self.distribution),
-            packager=self._provider("packager") or self.plugins.select_packager(self.source),
-            resources=self.resources,
+            launcher=plugins.select_launcher(resources, hardware.name, self.distribution, asked["launcher"]),
+            packager=plugins.select_packager(self.source, asked["packager"]),
+            resources=resources,
             hyperparameters=self._hyperparameters,
             channels=channels(inputs),
             environment=self.environment,
@@ -164,11 +164,7 @@ class Estimator:
 
     def wait(self, *, logs: bool = True) -> None:
         """Stay until the latest job has ended. Raises what `fit` raises; Ctrl-C leaves the job alone."""
-        job = self._latest()
-        _follow(job, show=logs)
-        description = job.describe()
-        self.plugins.job_finished(description)
-        _raise_unless_completed(description)
+        _completed(self._latest(), self.plugins, show=logs)
 
     def stop(self) -> None:
         """Stop the latest job and wait for its end."""
@@ -190,8 +186,7 @@ class Estimator:
         """
         manager = plugins or PluginManager.discover()
         handle = _backend(manager, backend).job(training_job_name)
-        _follow(handle, show=True)  # What it leaves is known when it has ended.
-        description = handle.describe()
+        description = _completed(handle, manager, show=True)
         plan = description.plan
         estimator = cls(
             plan.source.program,
@@ -211,8 +206,6 @@ class Estimator:
             plugins=manager,
         )
         estimator._job = handle
-        manager.job_finished(description)
-        _raise_unless_completed(description)
         return estimator
 
     # -- after the job -------------------------------------------------------------------------
@@ -301,11 +294,6 @@ class Estimator:
             raise InvalidPlanError("there is no training job yet: call fit() first, or attach() to one")
         return self._job
 
-    def _provider(self, kind: str) -> ProviderRef | None:
-        """Return what the user asked for, with its origin; None where the selection decides."""
-        asked = self._asked[kind]
-        return None if asked is None else self.plugins.resolve(kind, asked)
-
 
 class PyTorch(Estimator):
     """An `Estimator` of a PyTorch script, by the name that SageMaker's documentation uses."""
@@ -360,9 +348,14 @@ def _follow(job: JobHandle, *, show: bool) -> None:
             progress.line(f"model: {description.model_data}")
 
 
-def _raise_unless_completed(description: JobDescription) -> None:
+def _completed(job: JobHandle, plugins: PluginManager, *, show: bool) -> JobDescription:
+    """Wait for the job, tell the plugins, and return what it left; raise if it did not complete."""
+    _follow(job, show=show)
+    description = job.describe()
+    plugins.job_finished(description)
     hint = f"The whole log is {description.log}" if description.log else ""
     if description.status is JobStatus.FAILED:
         raise JobFailedError(description.name, description.reason, hint)
     if description.status is JobStatus.STOPPED:
         raise JobStoppedError(description.name, description.reason)
+    return description

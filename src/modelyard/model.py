@@ -80,10 +80,8 @@ class Model:
         return EndpointPlan(
             endpoint_name=endpoint_name or unique_name(self.name or "pytorch-inference"),
             model=ModelSource(as_uri(self.model_data)),
-            backend=plugins.resolve("backend", backend) if backend else plugins.select_backend(resources),
-            hardware=plugins.resolve("hardware", hardware)
-            if hardware
-            else plugins.select_hardware(resources),
+            backend=plugins.select_backend(resources, backend),
+            hardware=plugins.select_hardware(resources, hardware),
             packager=plugins.select_packager(self.source),
             source=self.source,
             resources=resources,

@@ -35,6 +35,9 @@ from modelyard.core.registry import Provider, Registry
 if TYPE_CHECKING:
     from modelyard.core.http import Handler
 
+Asked = ProviderRef | str | None
+"""A provider that the user named; None where the selection decides."""
+
 DISABLED = "MODELYARD_PLUGINS_DISABLED"
 AUTOLOAD = "MODELYARD_PLUGINS_AUTOLOAD"
 STRICT = "MODELYARD_PLUGINS_STRICT"
@@ -240,24 +243,34 @@ class PluginManager:
 
     # -- selection: what was asked for, else a plugin's choice, else what providers declare -------
 
-    def select_hardware(self, resources: Resources) -> ProviderRef:
+    def select_hardware(self, resources: Resources, asked: Asked = None) -> ProviderRef:
         """Return the hardware for these resources. Raises `UnknownProviderError`."""
+        if asked is not None:
+            return self.resolve("hardware", asked)
         chosen = self._select("modelyard_select_hardware", "hardware", {"resources": resources})
         return chosen or self._by_instance_type("hardware", resources)
 
-    def select_backend(self, resources: Resources) -> ProviderRef:
+    def select_backend(self, resources: Resources, asked: Asked = None) -> ProviderRef:
         """Return the backend that offers these resources. Raises `UnknownProviderError`."""
+        if asked is not None:
+            return self.resolve("backend", asked)
         chosen = self._select("modelyard_select_backend", "backend", {"resources": resources})
         return chosen or self._by_instance_type("backend", resources)
 
     def select_launcher(
-        self, resources: Resources, hardware: str, distribution: Mapping[str, Any] | None
+        self,
+        resources: Resources,
+        hardware: str,
+        distribution: Mapping[str, Any] | None,
+        asked: Asked = None,
     ) -> ProviderRef:
         """Return the launcher for ``distribution={...}`` as SDK v2 spells it.
 
         One key is the strategy and its value the launcher's options, of which ``enabled`` switches
         it. Raises `UnknownProviderError` for a strategy that no launcher declares.
         """
+        if asked is not None:
+            return self.resolve("launcher", asked)
         wanted = _enabled_strategies(distribution or {})
         arguments = {"resources": resources, "hardware": hardware, "distribution": wanted}
         if chosen := self._select("modelyard_select_launcher", "launcher", arguments):
@@ -283,8 +296,10 @@ class PluginManager:
             raise UnknownProviderError(f"no launcher runs a job without distribution{self._failures_note()}")
         return provider.ref()
 
-    def select_packager(self, source: SourceCode | None) -> ProviderRef:
+    def select_packager(self, source: SourceCode | None, asked: Asked = None) -> ProviderRef:
         """Return the packager for this source."""
+        if asked is not None:
+            return self.resolve("packager", asked)
         chosen = self._select("modelyard_select_packager", "packager", {"source": source})
         return chosen or self.resolve("packager", "tarball")
 

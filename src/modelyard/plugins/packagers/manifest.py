@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from modelyard.core import carrier
 from modelyard.core.errors import PackagingError, did_you_mean
 from modelyard.core.plans import SourceCode
 from modelyard.plugins.packagers.entries import MAX_LEVELS, Entry, EntryKind
@@ -41,10 +41,10 @@ def local_path(location: str) -> Path:
     """Return the path that a path or a ``file://`` URI names. Raises `PackagingError` for others."""
     if "://" not in location:
         return Path(location)
-    parts = urlsplit(location)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+    path = carrier.local_path(location)
+    if path is None:
         raise PackagingError(f"{location!r} is not on this machine: download it first and pass its path")
-    return Path(unquote(parts.path, errors="surrogateescape"))
+    return path
 
 
 def source_manifest(source: SourceCode, root: Path | None, excludes: tuple[str, ...]) -> Manifest:
