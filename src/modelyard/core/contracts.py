@@ -7,7 +7,9 @@ A new ability of a noun is a new, small Protocol that callers ask for by ``isins
 (`ArrayCodec` is one), never a new required method: a plugin written today goes on working.
 """
 
-from collections.abc import Iterator, Mapping
+import enum
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -64,12 +66,16 @@ class Host:
     """One host of a job, as that host sees it.
 
     ``name``: its own name; ``names``: of all hosts of the job, the master first;
-    ``network_interface``: the interface on which the hosts reach each other.
+    ``network_interface``: the interface on which the hosts reach each other; ``addresses``: where
+    they do, in the order of ``names``, which are resolved where there are none; ``master_port``: the
+    port of the master at which a process group meets. The port after it is the launcher's own.
     """
 
     name: str
     names: tuple[str, ...]
     network_interface: str = "eth0"
+    addresses: tuple[str, ...] = ()
+    master_port: int = 7777
 
     @property
     def rank(self) -> int:
@@ -81,23 +87,82 @@ class Host:
         """The name of the host that coordinates."""
         return self.names[0]
 
+    @property
+    def is_master(self) -> bool:
+        """Whether it is the host that coordinates."""
+        return self.name == self.master
+
+    @property
+    def address(self) -> str:
+        """Where the others reach it."""
+        return self.address_of(self.name)
+
+    @property
+    def master_address(self) -> str:
+        """Where the others reach the master."""
+        return self.address_of(self.master)
+
+    def address_of(self, name: str) -> str:
+        """Return where a host of the job is reached."""
+        return self.addresses[self.names.index(name)] if self.addresses else name
+
+
+class EntryForm(enum.StrEnum):
+    """How an entry point is run."""
+
+    SCRIPT = "script"
+    """A file for the Python of the job."""
+    MODULE = "module"
+    """A module's dotted name, for ``python -m``."""
+    SHELL = "shell"
+    """A file for ``/bin/sh``."""
+    EXECUTABLE = "executable"
+    """A file that the operating system runs: a binary, or a script that names its interpreter."""
+
 
 @attrs.frozen
 class EntryPoint:
-    """What the user asked to run: ``program`` (relative to ``code_dir``) with ``arguments``."""
+    """What the user asked to run: ``program`` with ``arguments``.
+
+    ``program``: a path relative to ``code_dir``, or a module's name; ``form``: which of them, and how
+    it is run; ``interpreter``: the Python that has the packages of the job.
+    """
 
     program: str
     arguments: tuple[str, ...]
     code_dir: Path
+    form: EntryForm = EntryForm.SCRIPT
+    interpreter: str = sys.executable
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What one process of the job runs."""
+        return (*self._run_by, *self.arguments)
+
+    @property
+    def _run_by(self) -> tuple[str, ...]:
+        match self.form:
+            case EntryForm.MODULE:
+                return (self.interpreter, "-m", self.program)
+            case EntryForm.SHELL:
+                return ("/bin/sh", self.program)
+            case EntryForm.EXECUTABLE:
+                return (f"./{self.program}",)
+        return (self.interpreter, self.program)
 
 
 @attrs.frozen
 class Command:
-    """What one host runs: ``argv``, with ``environ`` added to the job's own, in ``cwd``."""
+    """What one host runs: ``argv``, with ``environ`` added to the job's own, in ``cwd``.
+
+    ``ranks``: how many processes of the job it starts that open streams of their own, by
+    `modelyard.core.handover.STREAMS`; 0 where its own output is all that there is.
+    """
 
     argv: tuple[str, ...]
     environ: Mapping[str, str]
     cwd: Path
+    ranks: int = 0
 
 
 class Hardware(Protocol):
@@ -144,7 +209,32 @@ class Launcher(Protocol):
     """The keys of ``distribution={...}`` that select it; empty for the launcher of no distribution."""
 
     def command(self, entry: EntryPoint, host: Host, hardware: Hardware) -> Command:
-        """Return what `host` runs."""
+        """Return what `host` runs. Raises `InvalidPlanError` for what it cannot launch."""
+        ...
+
+
+@runtime_checkable
+class ProfiledLauncher(Protocol):
+    """A launcher that says which variables and arguments its scripts expect."""
+
+    profile: str
+    """``toolkit``: those of SageMaker's training toolkit; ``drivers``: those of SDK v3's drivers."""
+
+
+@attrs.frozen
+class RankFailure:
+    """Which process of a job failed first. ``status``: its exit code, or minus the signal's number."""
+
+    rank: int
+    status: int
+
+
+@runtime_checkable
+class DiagnosingLauncher(Protocol):
+    """A launcher whose tool reports which process failed first."""
+
+    def first_failure(self, stderr: str) -> RankFailure | None:
+        """Return what the tool's report at the end of its standard error says; None without one."""
         ...
 
 
@@ -229,7 +319,7 @@ class JobDescription:
 
     ``reason`` says why it is Failed or Stopped; ``model_data`` is the URI of ``model.tar.gz`` once
     the job is Completed; ``source_data`` that of the source archive; ``log`` says where the whole
-    log is, for a person to open.
+    log is, for a person to open; ``created`` and ``ended``: when, in seconds since 1970 (UTC).
     """
 
     name: str
@@ -239,6 +329,18 @@ class JobDescription:
     model_data: str | None = None
     source_data: str | None = None
     log: str = ""
+    created: float | None = None
+    ended: float | None = None
+
+
+@attrs.frozen
+class Metric:
+    """One value that a job's log showed. ``time``: when, in seconds since 1970 (UTC)."""
+
+    name: str
+    value: float
+    time: float
+    host: str
 
 
 @attrs.frozen
@@ -276,6 +378,24 @@ class JobHandle(Protocol):
 
     def stop(self) -> None:
         """End the job's processes; returns once the job is in a terminal state."""
+        ...
+
+
+@runtime_checkable
+class MeasuredJob(Protocol):
+    """A job whose ``metric_definitions`` are looked for in its log."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return the values so far, the oldest first."""
+        ...
+
+
+@runtime_checkable
+class InterruptibleJob(Protocol):
+    """A job that can be interrupted as a spot instance is."""
+
+    def interrupt(self) -> None:
+        """End the script with SIGTERM and its time of grace, and start it again with its checkpoints."""
         ...
 
 
@@ -355,6 +475,15 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
+class ListingBackend(Protocol):
+    """A backend that knows its jobs."""
+
+    def jobs(self) -> Iterable[JobDescription]:
+        """Return every job that is known, the oldest first."""
+        ...
+
+
 __all__ = [
     "CONTRACT_VERSION",
     "ArrayCodec",
@@ -363,17 +492,25 @@ __all__ = [
     "Carrier",
     "Codec",
     "Command",
+    "DiagnosingLauncher",
     "EndpointDescription",
     "EndpointHandle",
+    "EntryForm",
     "EntryPoint",
     "Hardware",
     "Host",
+    "InterruptibleJob",
     "Invocation",
     "JobDescription",
     "JobHandle",
     "Launcher",
+    "ListingBackend",
+    "MeasuredJob",
+    "Metric",
     "ModelSource",
     "Packager",
+    "ProfiledLauncher",
+    "RankFailure",
     "Resources",
     "SourceCode",
     "Storage",

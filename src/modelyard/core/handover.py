@@ -20,6 +20,24 @@ OUTPUT_URI = "MODELYARD_OUTPUT_URI"
 STOP_SECONDS = "MODELYARD_STOP_SECONDS"
 """How long a script may take to end after SIGTERM, before SIGKILL; 30 as on SageMaker."""
 
+HOST_ADDRESSES = "MODELYARD_HOST_ADDRESSES"
+"""Where the hosts of a job reach each other, in the order of ``hosts``, separated by commas.
+
+Without it the names of the hosts are resolved, as on SageMaker.
+"""
+
+HOST_KEY = "MODELYARD_HOST_KEY"
+"""A secret that the hosts of one job share, by which their in-job programs trust each other."""
+
+ISOLATED_PACKAGES = "MODELYARD_ISOLATED_PACKAGES"
+"""Set where ``requirements.txt`` must not change the Python environment that runs the job."""
+
+STREAMS = "MODELYARD_STREAMS"
+"""A folder of named pipes: a process of the job may write to ``<local rank>.out`` and ``.err``.
+
+What a launcher's tool starts can so be told apart, line by line, whatever the tool does to output.
+"""
+
 FAILURE_BYTES = 1024
 """What SageMaker shows of a failure file."""
 

@@ -45,6 +45,11 @@ class JobLayout:
         """One folder per channel."""
         return self.input / "data"
 
+    @property
+    def environment(self) -> Path:
+        """The Python environment of a job whose requirements must not change that of its host."""
+        return self.base / "environment"
+
     def channel(self, name: str) -> Path:
         """Return the folder of a channel."""
         return self.data / name
@@ -73,6 +78,16 @@ class JobLayout:
     def failure(self) -> Path:
         """The reason of a failure, its first 1,024 bytes shown to the client."""
         return self.output / "failure"
+
+    @property
+    def failure_log(self) -> Path:
+        """What the failing processes had to say, whole: the failure file has only its end."""
+        return self.output / "failure.log"
+
+    @property
+    def metrics(self) -> Path:
+        """The values of the plan's metrics, one JSON object a line, as they were seen in the log."""
+        return self.output / "metrics.jsonl"
 
     @property
     def success(self) -> Path:

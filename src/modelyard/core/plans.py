@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import attrs
 
@@ -15,6 +15,8 @@ from modelyard.core.values import freeze, from_json, thaw, to_json
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+T = TypeVar("T")
 
 # As strings: compiling them takes longer than most jobs need to use one.
 _NAME = r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*"
@@ -96,12 +98,19 @@ _SECRET = (
 _LOGIN = r"://[^/\s:@]*:[^/\s@]+@"
 
 
-def redact(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with each value replaced that holds a secret, by its name or as a URL's login."""
-    return {
-        key: REDACTED if re.search(_SECRET, key) or re.search(_LOGIN, value) else value
-        for key, value in environment.items()
-    }
+def is_secret(name: str, value: object) -> bool:
+    """Tell whether a value is one: text under a name that says so, or a URL with a login.
+
+    A number is none, whatever its name: ``max_tokens`` is 512, and 512 is in every log.
+    """
+    if not isinstance(value, str) or re.fullmatch(r"[-+.\d]*|true|false|none|null", value, re.IGNORECASE):
+        return False
+    return bool(re.search(_SECRET, name) or re.search(_LOGIN, value))
+
+
+def redact(values: Mapping[str, T]) -> dict[str, T | str]:
+    """Return the values with `REDACTED` in place of each that is a secret."""
+    return {name: REDACTED if is_secret(name, value) else value for name, value in values.items()}
 
 
 class JsonValue:
@@ -192,13 +201,37 @@ class ModelSource(JsonValue):
     uri: str
 
 
+class InputMode(enum.StrEnum):
+    """How a script gets at a channel's data, by SageMaker's names."""
+
+    FILE = "File"
+    """Files in the channel's folder, the job's own to do with what it likes."""
+    PIPE = "Pipe"
+    """A named pipe ``<channel>_<epoch>`` for each pass over the data."""
+    FAST_FILE = "FastFile"
+    """Files in the channel's folder, read where they lie: nothing is copied, nothing can be written."""
+
+
+class Replication(enum.StrEnum):
+    """Which host gets which of a channel's files, by SageMaker's names."""
+
+    FULL = "FullyReplicated"
+    SHARDED = "ShardedByS3Key"
+
+
 @attrs.frozen
 class Channel(JsonValue):
-    """One input of a training job, seen by the script at ``SM_CHANNEL_<NAME>``."""
+    """One input of a training job, seen by the script at ``SM_CHANNEL_<NAME>``.
+
+    ``shuffle_seed``: the order of the files is drawn anew for each epoch, from this seed.
+    """
 
     name: str = attrs.field()
     uri: str
     content_type: str | None = None
+    input_mode: InputMode = InputMode.FILE
+    replication: Replication = Replication.FULL
+    shuffle_seed: int | None = None
 
     @name.validator
     def _check_name(self, attribute: "attrs.Attribute[str]", value: str) -> None:
@@ -206,6 +239,39 @@ class Channel(JsonValue):
             raise InvalidPlanError(
                 f"{value!r} is not a channel name: use 1 to 64 letters, digits, '.', '_' and '-'"
             )
+
+
+@attrs.frozen
+class MetricDefinition(JsonValue):
+    """A number to look for in the log: the first group of ``regex``."""
+
+    name: str
+    regex: str = attrs.field()
+
+    @regex.validator
+    def _check_regex(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise InvalidPlanError(
+                f"metric {self.name!r}: {value!r} is no regular expression: {error}"
+            ) from error
+        if not groups:
+            raise InvalidPlanError(
+                f"metric {self.name!r}: put the number into a group, such as {value + '([0-9.]+)'!r}"
+            )
+
+
+def _metrics(value: Iterable[MetricDefinition]) -> tuple[MetricDefinition, ...]:
+    return tuple(value)
+
+
+def _seconds(value: float | None) -> float | None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0
+    ):
+        raise InvalidPlanError(f"max_run is a number of seconds above 0, not {value!r}")
+    return value
 
 
 def _channels(value: Iterable[Channel]) -> tuple[Channel, ...]:
@@ -284,12 +350,17 @@ class TrainingPlan(JsonValue):
     framework_version: str | None = None
     py_version: str | None = None
     role: str | None = None
+    checkpoint_uri: str | None = None
+    max_run: float | None = attrs.field(default=None, converter=_seconds)
+    metrics: tuple[MetricDefinition, ...] = attrs.field(default=(), converter=_metrics)
 
     title: ClassVar[str] = "training plan"
 
     def redacted(self) -> Self:
-        """Return the plan as it may be saved and shown: without the values of secret variables."""
-        return attrs.evolve(self, environment=redact(self.environment))
+        """Return the plan as it may be saved and shown: without the values that are secrets."""
+        return attrs.evolve(
+            self, environment=redact(self.environment), hyperparameters=redact(self.hyperparameters)
+        )
 
     def __str__(self) -> str:
         return _table(self.title, self.job_name, self.redacted())
@@ -350,5 +421,10 @@ def _line(value: Any) -> str:
     """Return a nested value on one line: its own text, or its fields that say something."""
     if not attrs.has(type(value)) or isinstance(value, ProviderRef):
         return str(value)
-    fields = ((field.name, thaw(getattr(value, field.name))) for field in attrs.fields(type(value)))
-    return ", ".join(f"{name}={item}" for name, item in fields if item not in (None, [], {}))
+    said = ((field, getattr(value, field.name)) for field in attrs.fields(type(value)))
+    return ", ".join(f"{field.name}={thaw(item)}" for field, item in said if not _is_silent(field, item))
+
+
+def _is_silent(field: "attrs.Attribute[Any]", item: object) -> bool:
+    """Tell whether a field is empty, or a mode that nobody changed."""
+    return item in (None, (), {}) or (isinstance(item, enum.Enum) and item is field.default)
