@@ -38,6 +38,18 @@ STREAMS = "MODELYARD_STREAMS"
 What a launcher's tool starts can so be told apart, line by line, whatever the tool does to output.
 """
 
+HANDED_OVER = (
+    GUARD_PID,
+    HOST_ADDRESSES,
+    HOST_KEY,
+    ISOLATED_PACKAGES,
+    LISTEN_FD,
+    OUTPUT_URI,
+    STOP_SECONDS,
+    STREAMS,
+)
+"""All of them: they are about one program, and no matter of what it starts for itself."""
+
 FAILURE_BYTES = 1024
 """What SageMaker shows of a failure file."""
 

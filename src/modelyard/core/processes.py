@@ -42,13 +42,13 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def reap_orphans(child: int) -> None:
-    """Reap what the child's own children left behind, and never the child itself."""
+def reap_orphans(*children: int) -> None:
+    """Reap what the children's own children left behind, and never one of `children` itself."""
     if not hasattr(os, "waitid"):  # Older Pythons on macOS, where orphans do not come to this process.
         return
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid == child:
+            if ended.si_pid in children:
                 return
             os.waitpid(ended.si_pid, 0)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import attrs
 
-from modelyard.core.carrier import ARCHIVE, as_uri, fetched, storage_for
+from modelyard.core.carrier import ARCHIVE, as_uri, fetched
 from modelyard.core.contracts import EntryPoint, Hardware, Launcher, Packager
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.handover import OUTPUT_URI, STOP_SECONDS
@@ -56,11 +56,11 @@ class Job:
         outcome = self._launch()
         if outcome.exit_code:
             failure.record(layout.failure, failure.reason(self.env.program, outcome, layout.code))
-            return outcome.exit_code
-        if uri := self.environ.get(OUTPUT_URI):
-            self._deliver(uri.rstrip("/"))
-        layout.success.touch()
-        return 0
+        if not outcome.stopped:  # Who stopped it may have it start again.
+            self._deliver(model=not outcome.exit_code)
+            if not outcome.exit_code:
+                layout.success.touch()
+        return outcome.exit_code
 
     # -- the providers: what the plan names, or what this machine selects without one ------------
 
@@ -136,20 +136,12 @@ class Job:
         names = self.plan.environment if self.plan else ()
         return {name: self.environ[name] for name in names if name in self.environ}
 
-    def _deliver(self, uri: str) -> None:
-        """Pack the model and the output and upload both below `uri`."""
-        from tempfile import TemporaryDirectory
+    def _deliver(self, *, model: bool) -> None:
+        """Bring the output, and the model of a script that succeeded, to where the platform wants them."""
+        if uri := self.environ.get(OUTPUT_URI):
+            from modelyard.training.delivery import Delivery
 
-        layout = self.env.layout
-        layout.create()  # The script may have removed a folder that it had no use for.
-        if not any(layout.model.iterdir()):
-            _log.warning("the script saved no model", folder=str(layout.model))
-        with TemporaryDirectory(prefix="artifacts-", dir=layout.base) as packed:
-            for folder, name in ((layout.model, "model.tar.gz"), (layout.output_data, "output.tar.gz")):
-                if folder == layout.model or any(folder.iterdir()):
-                    bundle = self.packager.pack_tree(folder, Path(packed, name))
-                    storage_for(self.plugins, uri).upload(bundle.path, f"{uri}/{name}")
-                    bundle.path.unlink()
+            Delivery(uri.rstrip("/"), self.packager, self.plugins).run(self.env.layout, model=model)
 
 
 def _installed(registry: Registry[P], ref: ProviderRef) -> P:

@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 
 from modelyard.core.carrier import as_uri
-from modelyard.core.contracts import Bundle, Carrier
+from modelyard.core.contracts import Carrier, JobDescription
 from modelyard.core.errors import (
     EndpointExistsError,
     EndpointNotFoundError,
@@ -23,15 +23,16 @@ from modelyard.core.errors import (
     JobExistsError,
     JobNotFoundError,
 )
-from modelyard.core.handover import GUARD_PID, LISTEN_FD, OUTPUT_URI, STOP_SECONDS
-from modelyard.core.layout import BASE_DIR, JobLayout
+from modelyard.core.handover import HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
-from modelyard.core.values import thaw
 from modelyard.plugins.backends.local import owner
+from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
 from modelyard.plugins.backends.local.guard import GuardSettings
 from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
 from modelyard.plugins.backends.local.home import absolute, default_home
+from modelyard.plugins.backends.local.job_guard import JobSettings
 from modelyard.plugins.backends.local.records import Record, Records
+from modelyard.plugins.backends.local.staging import stage
 
 _BACKLOG = 2048
 
@@ -61,16 +62,11 @@ class LocalBackend:
     # -- jobs ----------------------------------------------------------------------------------
 
     def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> LocalJobHandle:
-        """Stage the job and start its guard.
+        """Stage the job's hosts and start its guard.
 
-        Raises what packing and downloading raise, `InvalidPlanError` for more than one host, and
-        `JobExistsError`; nothing is left behind then.
+        Raises what packing and downloading raise, `InvalidPlanError` and `JobExistsError`; nothing is
+        left behind then.
         """
-        if plan.resources.instance_count != 1:
-            raise InvalidPlanError(
-                "the backend 'local' runs a job on one host; "
-                f"instance_count is {plan.resources.instance_count}"
-            )
         taken = self._records.add("job", plan.job_name, JobStatus.IN_PROGRESS, plan.redacted().to_json())
         if taken is None:
             raise JobExistsError(
@@ -81,19 +77,23 @@ class LocalBackend:
             below = as_uri(plan.output_path or record.folder.parent).rstrip("/")
             output = f"{below}/{plan.job_name}/output"
             carrier.prepare(below)
-            layout = JobLayout(record.folder / "algo-1")
-            layout.create()
-            bundle = carrier.pack(_made(record.folder / "source"))
-            _fetch_channels(plan, layout, carrier)
-            _write_config(plan, layout, bundle)
+            staged = stage(plan, record.folder, carrier)
             self._records.annotate(
-                record.id, output=output, source=bundle.path.as_uri(), stop_seconds=self.stop_seconds
+                record.id, output=output, source=staged.source.as_uri(), stop_seconds=self.stop_seconds
             )
-            told = {OUTPUT_URI: output, STOP_SECONDS: str(self.stop_seconds), **_meeting_point()}
+            settings = JobSettings(
+                **self._guarded(record, lease), hosts=staged.hosts, output=output, max_run=plan.max_run
+            )
+            told = {STOP_SECONDS: str(self.stop_seconds), ISOLATED_PACKAGES: "1", **staged.environ}
             environ = {**_surroundings(), **told, **plan.environment}
-            settings = self._settings(record, lease, layout.base, "modelyard.training")
-            owned = _start_guard(settings, record, environ, attached=attached)
+            owned = _start_guard("job_guard", settings, record, environ, attached=attached)
         return LocalJobHandle(self._records, plan.job_name, owned)
+
+    def jobs(self) -> Iterable[JobDescription]:
+        """Return every job of this home, the oldest first."""
+        return tuple(
+            LocalJobHandle(self._records, record.name).describe() for record in self._records.all("job")
+        )
 
     def job(self, name: str) -> LocalJobHandle:
         """Return the job of that name. Raises `JobNotFoundError`."""
@@ -131,12 +131,16 @@ class LocalBackend:
             _made(record.folder / "output")
             host, port = listening.getsockname()[:2]
             self._records.annotate(record.id, host=host, port=port, stop_seconds=self.stop_seconds)
-            settings = attrs.evolve(
-                self._settings(record, lease, record.folder, "modelyard.serving"),
+            settings = EndpointSettings(
+                **self._guarded(record, lease),
+                # -P: what lies in the folder that the program runs in is not to be imported by accident.
+                argv=[sys.executable, "-P", "-m", "modelyard.serving"],
+                base=str(record.folder),
                 listen=listening.fileno(),
                 startup_timeout=plan.startup_timeout,
             )
-            owned = _start_guard(settings, record, {**_surroundings(), **_served(plan)}, attached=True)
+            environ = {**_surroundings(), **_served(plan)}
+            owned = _start_guard("endpoint_guard", settings, record, environ, attached=True)
         return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout, owned=owned)
 
     def endpoint(self, name: str) -> LocalEndpointHandle:
@@ -174,31 +178,29 @@ class LocalBackend:
         with listening:
             yield listening
 
-    def _settings(self, record: Record, lease: int, base: Path, program: str) -> GuardSettings:
-        # -P: what lies in the folder that the program runs in is not to be imported by accident.
-        argv = [sys.executable, "-P", "-m", program]
-        return GuardSettings(self.home, record.id, argv, str(base), lease, grace=self.stop_seconds)
+    def _guarded(self, record: Record, lease: int) -> dict[str, Any]:
+        """Return what every guard is told."""
+        return {"home": self.home, "record_id": record.id, "lease": lease, "grace": self.stop_seconds}
 
 
 def _start_guard(
-    settings: GuardSettings, record: Record, environ: Mapping[str, str], *, attached: bool
+    program: str, settings: GuardSettings, record: Record, environ: Mapping[str, str], *, attached: bool
 ) -> int:
     """Start the guard and return the number of this process's hold on it, or -1."""
     theirs, ours = owner.hold() if attached else (-1, -1)
     settings = attrs.evolve(settings, owner=theirs)
-    inherited = [fd for fd in (settings.lease, settings.owner, settings.listen) if fd >= 0]
-    module = "modelyard.plugins.backends.local.guard"
+    module = f"modelyard.plugins.backends.local.{program}"
     try:
         with record.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, json.dumps(attrs.asdict(settings))],
                 cwd=record.folder,
-                env={**environ, BASE_DIR: settings.base},
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=inherited,
+                pass_fds=settings.inherited,
             )
     except OSError as error:
         owner.release(ours)
@@ -213,64 +215,14 @@ def _start_guard(
 
 def _surroundings() -> dict[str, str]:
     """Return this process's variables without those of a job that it is itself a part of."""
-    own = ("SAGEMAKER_", "SM_", "TRAINING_JOB_NAME", OUTPUT_URI, STOP_SECONDS, GUARD_PID, LISTEN_FD)
+    own = ("SAGEMAKER_", "SM_", "TRAINING_JOB_NAME", *HANDED_OVER)
     return {name: value for name, value in os.environ.items() if not name.startswith(own)}
-
-
-def _meeting_point() -> dict[str, str]:
-    """Return where the job's process group meets: ``algo-1`` is the name of no machine here."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-
-
-def _fetch_channels(plan: TrainingPlan, layout: JobLayout, carrier: Carrier) -> None:
-    """Copy each channel's data into the job; a channel of the same data is a link to the first."""
-    first_of: dict[str, str] = {}
-    for channel in plan.channels:
-        folder = layout.channel(channel.name)
-        if channel.uri in first_of:
-            folder.symlink_to(first_of[channel.uri])
-        else:
-            carrier.download(channel.uri, folder)
-            first_of[channel.uri] = channel.name
-
-
-def _write_config(plan: TrainingPlan, layout: JobLayout, bundle: Bundle) -> None:
-    """Write the files of ``input/config`` as SageMaker and SDK v2 do."""
-    told = {
-        "sagemaker_program": plan.source.program,
-        "sagemaker_submit_directory": bundle.path.as_uri(),
-        "sagemaker_container_log_level": 20,
-        "sagemaker_job_name": plan.job_name,
-    }
-    encoded = {key: json.dumps(thaw(value)) for key, value in {**plan.hyperparameters, **told}.items()}
-    channels = {
-        channel.name: {"TrainingInputMode": "File", **_content_type(channel.content_type)}
-        for channel in plan.channels
-    }
-    resources = {
-        "current_host": "algo-1",
-        "hosts": ["algo-1"],
-        "current_instance_type": plan.resources.instance_type,
-        "network_interface_name": "lo",
-    }
-    for name, content in (
-        ("hyperparameters.json", encoded),
-        ("inputdataconfig.json", channels),
-        ("resourceconfig.json", resources),
-    ):
-        (layout.config / name).write_text(json.dumps(content, indent=2), "utf-8")
-    layout.plan.write_text(plan.redacted().to_json(), "utf-8")
 
 
 def _served(plan: EndpointPlan) -> dict[str, str]:
     """Return the variables that SDK v2 gives a PyTorch model, and the user's, which win."""
     program = {"SAGEMAKER_PROGRAM": plan.source.program} if plan.source else {}
     return {**program, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
-
-
-def _content_type(content_type: str | None) -> dict[str, str]:
-    return {"ContentType": content_type} if content_type else {}
 
 
 def _made(folder: Path) -> Path:

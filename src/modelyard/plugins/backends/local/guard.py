@@ -1,191 +1,166 @@
 """The guard: one small process above each local job and endpoint.
 
-It has a session of its own and is a child subreaper, so nothing that the job starts can outlive it
+It has a session of its own and is a child subreaper, so nothing that it starts can outlive it
 unseen. It holds the record's lease, watches its owner's pipe, ends everything when it is told to
 or when an owner dies without saying goodbye, and writes how it ended into the records.
 
-Usage: ``python -m modelyard.plugins.backends.local.guard SETTINGS``, the settings as JSON
-(`GuardSettings`); the environment is passed on to the program it guards.
+`job_guard` and `endpoint_guard` are the programs; their one argument is their settings as JSON.
 """
 
+import abc
 import contextlib
-import http.client
-import json
 import os
 import selectors
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from modelyard.core.handover import GUARD_PID, LISTEN_FD, clip
-from modelyard.core.layout import JobLayout
+from modelyard.core.handover import GUARD_PID
+from modelyard.core.layout import BASE_DIR
 from modelyard.core.processes import become_subreaper, end_descendants, reap_orphans, signal_name
-from modelyard.plugins.backends.local.records import Records, discard_lent
+from modelyard.plugins.backends.local.records import Record, Records, discard_lent
 
 DETACH = b"d"
 """What an owner that ends in good order writes: the work goes on without it."""
 
-_STOP_MARGIN = 5.0
+STOP_MARGIN = 5.0
+"""Seconds beyond the time of grace of what programs run, for the end of the programs themselves."""
 
 
 @attrs.frozen
 class GuardSettings:
-    """What a guard is told.
+    """What every guard is told.
 
-    ``home`` and ``record_id``: whose record; ``argv``: the program; ``base``: its
-    ``SAGEMAKER_BASE_DIR``; ``lease``, ``owner``, ``listen``: inherited descriptors, the last two -1
-    where there is none; ``grace``: seconds between SIGTERM and SIGKILL; ``startup_timeout``: seconds
-    until an endpoint must answer.
+    ``home`` and ``record_id``: whose record; ``lease`` and ``owner``: inherited descriptors, the last
+    one -1 where there is none; ``grace``: seconds between SIGTERM and SIGKILL.
     """
 
     home: str
     record_id: int
-    argv: list[str]
-    base: str
     lease: int
     owner: int = -1
-    listen: int = -1
     grace: float = 30.0
-    startup_timeout: float = 480.0
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The descriptors that the guard needs open."""
+        return tuple(fd for fd in (self.lease, self.owner) if fd >= 0)
 
 
-class Guard:
-    """Runs one program to its end and records how it went."""
+class Guard(abc.ABC):
+    """Runs programs to their end and records how it went."""
 
     def __init__(self, settings: GuardSettings) -> None:
-        self._settings = settings
+        self._grace = settings.grace
+        self._owner = settings.owner
         self._records = Records(Path(settings.home))
-        self._record = self._records.get(settings.record_id)
-        self._layout = JobLayout(Path(settings.base))
-        self._child: subprocess.Popen[bytes] | None = None
-        self._scratch = tempfile.mkdtemp(prefix="modelyard-")
+        self._record_id = settings.record_id
+        self._scratch = Path(tempfile.mkdtemp(prefix="modelyard-"))
+        self._programs: list[subprocess.Popen[bytes]] = []
         self._stopped_because = ""
         self._kill_at: float | None = None
 
     def run(self) -> None:
-        """Start the program, wait for its end, end what is left of it, write the record."""
+        """Start the programs, wait for their end, end what is left of them, write the record."""
         become_subreaper()
         with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
-            signal.signal(signal.SIGTERM, lambda *_: self._stop("on request"))
+            signal.signal(signal.SIGTERM, lambda *_: self.stop("on request"))
             selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
-            if self._settings.owner >= 0:
-                watch = _OwnerWatch(self._settings.owner, selector, self._stop)
-                selector.register(self._settings.owner, selectors.EVENT_READ, watch)
-            self._records.annotate(self._record.id, scratch=self._scratch)
-            child = self._child = self._spawn()
-            if self._stopped_because:  # While the program was being started.
-                child.terminate()
-            if self._settings.listen >= 0:
-                self._watch_readiness(child)
+            if self._owner >= 0:
+                watch = _OwnerWatch(self._owner, selector, self.stop)
+                selector.register(self._owner, selectors.EVENT_READ, watch)
+            self._records.annotate(self._record_id, scratch=str(self._scratch))
+            self.begin()
+            self.end_if_stopped()
             # Last: whoever finds the pid may signal it.
-            self._records.annotate(self._record.id, pid=os.getpid())
-            while child.poll() is None:
-                for key, _ in selector.select(self._patience(child)):
+            self._records.annotate(self._record_id, pid=os.getpid())
+            while not self.is_over():
+                for key, _ in selector.select(self._patience()):
                     key.data()
-                reap_orphans(child.pid)
+                reap_orphans(*(program.pid for program in self._programs))
         end_descendants()
-        self._finish(child.returncode)
+        discard_lent(self._record)
+        self.finish()
 
-    def _spawn(self) -> "subprocess.Popen[bytes]":
-        inherited = (self._settings.listen,) if self._settings.listen >= 0 else ()
-        told = {GUARD_PID: str(os.getpid()), LISTEN_FD: str(self._settings.listen), "TMPDIR": self._scratch}
-        return subprocess.Popen(self._settings.argv, env=os.environ | told, pass_fds=inherited)
+    @property
+    def _record(self) -> Record:
+        return self._records.get(self._record_id)
 
-    # -- ending it -----------------------------------------------------------------------------
+    # -- what a kind of guard adds -------------------------------------------------------------
 
-    def _live(self) -> tuple[str, ...]:
-        return (
-            ("InProgress", "Stopping")
-            if self._record.kind == "job"
-            else ("Creating", "InService", "Deleting")
-        )
+    @abc.abstractmethod
+    def begin(self) -> None:
+        """Start what there is to guard."""
 
-    def _stop(self, because: str) -> None:
-        """Ask the program to end; SIGKILL follows when its time is over."""
-        if self._stopped_because:
-            return
-        self._stopped_because = because
-        # The program has its own time of grace for the script; the margin is for its own end.
-        self._kill_at = time.monotonic() + self._settings.grace + _STOP_MARGIN
-        if self._child is not None:
-            self._child.terminate()
+    @abc.abstractmethod
+    def is_over(self) -> bool:
+        """Act on what has happened since the last call, and tell whether all has ended."""
 
-    def _patience(self, child: "subprocess.Popen[bytes]") -> float | None:
-        """Return how long to wait for the next event, and kill what has used up its time."""
-        if self._kill_at is None:
-            return None
-        left = self._kill_at - time.monotonic()
-        if left <= 0:
-            child.kill()
-            return 1.0
-        return left
+    @abc.abstractmethod
+    def finish(self) -> None:
+        """Record how it ended; nothing runs any more."""
 
-    def _finish(self, code: int) -> None:
-        """Remove what was only lent to the program, and record how it ended."""
-        discard_lent(self._records.get(self._record.id))
-        if self._record.kind == "job":
-            self._finish_job(code)
-        else:
-            self._finish_endpoint(code)
+    def deadline(self) -> float | None:
+        """Return when the work must have ended by itself, by the monotonic clock; None for never."""
+        return None
 
-    def _finish_job(self, code: int) -> None:
-        if self._stopped_because:
-            status, reason = "Stopped", self._stopped_because
-        elif code == 0:
-            status, reason = "Completed", ""
-        else:
-            status, reason = "Failed", self._failure(f"the in-job program ended with {_how(code)}")
-        self._records.move(
-            self._record.id,
-            status,
-            since=self._live(),
-            reason=reason,
-            exit_code=code,
-            delivered=self._layout.success.is_file(),
-        )
+    # -- programs ------------------------------------------------------------------------------
 
-    def _finish_endpoint(self, code: int) -> None:
-        deleting = self._records.get(self._record.id).status == "Deleting"
-        if deleting:
-            self._records.move(self._record.id, "Deleted", since=self._live())
-            return
-        reason = self._stopped_because or self._failure(f"the model server ended with {_how(code)}")
-        self._records.move(self._record.id, "Failed", since=self._live(), reason=reason)
+    def spawn(
+        self, argv: Sequence[str], base: str, environ: Mapping[str, str], **options: Any
+    ) -> "subprocess.Popen[bytes]":
+        """Start a program that has `base` as its ``SAGEMAKER_BASE_DIR`` and ends with this guard."""
+        scratch = self._scratch / Path(base).name
+        scratch.mkdir(exist_ok=True)
+        told = {GUARD_PID: str(os.getpid()), BASE_DIR: base, "TMPDIR": str(scratch)}
+        program = subprocess.Popen(argv, env={**os.environ, **told, **environ}, **options)
+        self._programs.append(program)
+        return program
 
-    def _failure(self, otherwise: str) -> str:
-        """Return the reason that the program left in its failure file."""
-        with contextlib.suppress(OSError):
-            if text := self._layout.failure.read_text("utf-8", "replace").strip():
-                return clip(text)
-        return otherwise
+    def running(self) -> list["subprocess.Popen[bytes]"]:
+        """Return the programs that have not ended."""
+        return [program for program in self._programs if program.poll() is None]
 
-    # -- an endpoint's readiness ---------------------------------------------------------------
+    # -- ending them ---------------------------------------------------------------------------
 
-    def _watch_readiness(self, child: "subprocess.Popen[bytes]") -> None:
-        """Leave the socket to the server alone, so that it closes with it, and wait for the model."""
-        with socket.socket(fileno=self._settings.listen) as listening:
-            address = listening.getsockname()[:2]
-        threading.Thread(target=self._await_readiness, args=(child, address), daemon=True).start()
-
-    def _await_readiness(self, child: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:
-        """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
-        deadline = time.monotonic() + self._settings.startup_timeout
-        while (left := deadline - time.monotonic()) > 0:
-            if _is_ready(address, left):
-                self._records.move(self._record.id, "InService", since=("Creating",))
-                return
-            time.sleep(0.1)
+    def stop(self, because: str) -> None:
+        """Ask the programs to end, for good; SIGKILL follows when their time is over."""
         if not self._stopped_because:
-            self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
-            child.kill()
+            self._stopped_because = because
+            self.end_programs(self._grace + STOP_MARGIN)
+
+    def end_if_stopped(self) -> None:
+        """Ask programs to end that were being started when this guard was told to stop."""
+        if self._stopped_because:
+            self.end_programs(self._grace + STOP_MARGIN)
+
+    def end_programs(self, seconds: float) -> None:
+        """Ask the programs to end within `seconds`.
+
+        They have a time of grace of their own for what they run: what is given here is more.
+        """
+        end = time.monotonic() + seconds
+        self._kill_at = end if self._kill_at is None else min(self._kill_at, end)
+        for program in self.running():
+            program.terminate()
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for the next event, and kill what has used up its time."""
+        moments = [moment for moment in (self._kill_at, self.deadline()) if moment is not None]
+        if not moments:
+            return None
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            for program in self.running():
+                program.kill()
+            return 1.0
+        return max(0.0, min(moments) - time.monotonic())
 
 
 @attrs.define(slots=True)
@@ -219,26 +194,6 @@ def _wakeups() -> Iterator[socket.socket]:
         theirs.close()
 
 
-def _is_ready(address: tuple[str, int], timeout: float) -> bool:
-    connection = http.client.HTTPConnection(*address, timeout=timeout)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _how(code: int) -> str:
+def how(code: int) -> str:
+    """Return how a program ended, from the code that `subprocess` gives."""
     return f"code {code}" if code >= 0 else f"signal {signal_name(-code)}"
-
-
-def main() -> None:
-    """Guard what the first argument describes."""
-    settings = GuardSettings(**json.loads(sys.argv[1]))
-    Guard(settings).run()
-
-
-if __name__ == "__main__":
-    main()

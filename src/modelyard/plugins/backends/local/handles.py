@@ -5,10 +5,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelyard.core.contracts import EndpointDescription, Invocation, JobDescription
+from modelyard.core.contracts import EndpointDescription, Invocation, JobDescription, Metric
 from modelyard.core.errors import (
     EndpointError,
     EndpointFailedError,
@@ -18,6 +19,8 @@ from modelyard.core.errors import (
     JobNotFoundError,
     ModelyardError,
 )
+from modelyard.core.layout import JobLayout
+from modelyard.core.metrics import read
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local import owner
 from modelyard.plugins.backends.local.records import Record, Records, lease_is_held
@@ -53,7 +56,24 @@ class LocalJobHandle:
             model_data=f"{record.details['output']}/model.tar.gz" if delivered else None,
             source_data=record.details.get("source"),
             log=str(record.log),
+            created=record.created,
+            ended=record.changed if record.is_terminal else None,
         )
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return what the metrics of the plan were on all hosts, the oldest value first."""
+        folder = self._record().folder
+        found = (read(JobLayout(base).metrics) for base in folder.glob("algo-*"))
+        return tuple(sorted(chain.from_iterable(found), key=lambda metric: metric.time))
+
+    def interrupt(self) -> None:
+        """Have the job interrupted as a spot instance is: its hosts end, and start again.
+
+        Returns at once; does nothing to a job that has ended.
+        """
+        record = self._record()
+        if not record.is_terminal and (pid := _guard_pid(self._records, record)):
+            _signal_holder(record.folder, pid, signal.SIGUSR1)
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
         """Yield the lines of the job's log; with `follow`, until the job has ended."""
@@ -184,26 +204,37 @@ def _end_guard(records: Records, record: Record, error: type[ModelyardError]) ->
     The signal goes through a pidfd, opened before the lease is looked at: while a guard holds its
     lease the descriptor is that guard's and nobody else's. Raises `error` where it does not end.
     """
-    deadline = time.monotonic() + record.details.get("stop_seconds", 0.0) + _ENDED_WITHIN
+    # Twice: for the script, and for what it leaves to be delivered.
+    deadline = time.monotonic() + 2 * record.details.get("stop_seconds", 0.0) + _ENDED_WITHIN
     signalled = False
     while lease_is_held(record.folder):
         if time.monotonic() > deadline:
             raise error(f"{record.kind} {record.name!r} does not end, and holds {record.folder}")
         if not signalled and (pid := records.get(record.id).details.get("pid")):
-            signalled = _signal_holder(record.folder, int(pid))
+            signalled = _signal_holder(record.folder, int(pid), signal.SIGTERM)
         time.sleep(0.01)
     records.current(record.id)
 
 
-def _signal_holder(folder: Path, pid: int) -> bool:
+def _guard_pid(records: Records, record: Record) -> int:
+    """Return the pid of a record's guard once it can be signalled, 0 where it has ended before."""
+    deadline = time.monotonic() + _ENDED_WITHIN
+    while lease_is_held(record.folder) and time.monotonic() < deadline:
+        if pid := records.get(record.id).details.get("pid"):
+            return int(pid)
+        time.sleep(0.01)
+    return 0
+
+
+def _signal_holder(folder: Path, pid: int, sig: signal.Signals) -> bool:
     with contextlib.suppress(ProcessLookupError):
         if not hasattr(os, "pidfd_open"):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, sig)
             return True
         descriptor = os.pidfd_open(pid)
         try:
             if lease_is_held(folder):
-                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                signal.pidfd_send_signal(descriptor, sig)
         finally:
             os.close(descriptor)
     return True

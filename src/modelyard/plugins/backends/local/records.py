@@ -260,10 +260,13 @@ def lease_is_held(folder: Path) -> bool:
 
 
 def discard_lent(record: Record) -> None:
-    """Remove what a program was only lent: copies of data, the unpacked model, its ``TMPDIR``."""
-    is_job = record.kind == "job"
-    copies = JobLayout(record.folder / "algo-1").data if is_job else JobLayout(record.folder).model
-    for folder in filter(None, (copies, record.details.get("scratch"))):
+    """Remove what a program was only lent: copies of data, packages, the unpacked model, ``TMPDIR``."""
+    if record.kind == "job":
+        lent = [JobLayout(host).data for host in record.folder.glob("algo-*")]
+        lent += [JobLayout(host).environment for host in record.folder.glob("algo-*")]
+    else:
+        lent = [JobLayout(record.folder).model]
+    for folder in filter(None, (*lent, record.details.get("scratch"))):
         shutil.rmtree(folder, ignore_errors=True)
 
 

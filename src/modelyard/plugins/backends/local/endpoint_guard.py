@@ -1,0 +1,107 @@
+"""The guard of an endpoint: one model server, which it takes into service once it is ready."""
+
+import contextlib
+import http.client
+import json
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from modelyard.core.handover import LISTEN_FD, clip
+from modelyard.core.layout import JobLayout
+from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how
+
+if TYPE_CHECKING:
+    import subprocess
+
+_LIVE = ("Creating", "InService", "Deleting")
+
+
+@attrs.frozen
+class EndpointSettings(GuardSettings):
+    """What the guard of an endpoint is told.
+
+    ``argv``: the model server; ``base``: its ``SAGEMAKER_BASE_DIR``; ``listen``: the inherited
+    descriptor of its socket; ``startup_timeout``: seconds until it must answer.
+    """
+
+    argv: list[str] = attrs.field(kw_only=True)
+    base: str = attrs.field(kw_only=True)
+    listen: int = attrs.field(kw_only=True)
+    startup_timeout: float = attrs.field(kw_only=True)
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The descriptors that the guard needs open."""
+        return (*super().inherited, self.listen)
+
+
+class EndpointGuard(Guard):
+    """Keeps one model server."""
+
+    def __init__(self, settings: EndpointSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+
+    def begin(self) -> None:
+        """Start the server, leave the socket to it alone, and wait for its model beside the work."""
+        listen = self._settings.listen
+        server = self.spawn(
+            self._settings.argv, self._settings.base, {LISTEN_FD: str(listen)}, pass_fds=(listen,)
+        )
+        # So that the socket closes with the server.
+        with socket.socket(fileno=listen) as listening:
+            address = listening.getsockname()[:2]
+        threading.Thread(target=self._await_readiness, args=(server, address), daemon=True).start()
+
+    def is_over(self) -> bool:
+        """Tell whether the server has ended."""
+        return not self.running()
+
+    def finish(self) -> None:
+        """Record the end: Deleted where that was asked for, else Failed with the server's own reason."""
+        if self._record.status == "Deleting":
+            self._records.move(self._record_id, "Deleted", since=_LIVE)
+            return
+        reason = self._stopped_because or self._failure()
+        self._records.move(self._record_id, "Failed", since=_LIVE, reason=reason)
+
+    def _failure(self) -> str:
+        """Return the reason that the server left in its failure file."""
+        with contextlib.suppress(OSError):
+            path = JobLayout(Path(self._settings.base)).failure
+            if text := path.read_text("utf-8", "replace").strip():
+                return clip(text)
+        return f"the model server ended with {how(self._programs[0].returncode)}"
+
+    def _await_readiness(self, server: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:
+        """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
+        deadline = time.monotonic() + self._settings.startup_timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if _is_ready(address, left):
+                self._records.move(self._record_id, "InService", since=("Creating",))
+                return
+            time.sleep(0.1)
+        if not self._stopped_because:
+            self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
+            server.kill()
+
+
+def _is_ready(address: tuple[str, int], timeout: float) -> bool:
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    EndpointGuard(EndpointSettings(**json.loads(sys.argv[1]))).run()

@@ -1,0 +1,231 @@
+"""The guard of a training job: an in-job program per host, ended together, begun again together."""
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from modelyard.core.handover import OUTPUT_URI, clip
+from modelyard.core.layout import JobLayout
+from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
+
+if TYPE_CHECKING:
+    import subprocess
+
+_LIVE = ("InProgress", "Stopping")
+_SIBLING_SECONDS = 3.0
+"""What the other hosts are given when one has failed: there is nothing left to save."""
+
+
+@attrs.frozen
+class HostSettings:
+    """One host of a job. ``base``: its ``/opt/ml``; ``feeder``: what writes its pipes, if it has any."""
+
+    name: str
+    base: str
+    feeder: Sequence[str] = ()
+
+    @property
+    def layout(self) -> JobLayout:
+        """Where its files are."""
+        return JobLayout(Path(self.base))
+
+
+@attrs.frozen
+class JobSettings(GuardSettings):
+    """What the guard of a job is told.
+
+    ``hosts``: the master first; ``output``: the URI below which the archives go; ``max_run``: seconds
+    after which the job is stopped, or None.
+    """
+
+    hosts: Sequence[HostSettings] = attrs.field(
+        kw_only=True, converter=lambda hosts: tuple(_host(host) for host in hosts)
+    )
+    output: str = attrs.field(kw_only=True)
+    max_run: float | None = attrs.field(kw_only=True)
+
+
+def _host(value: HostSettings | Mapping[str, Any]) -> HostSettings:
+    return value if isinstance(value, HostSettings) else HostSettings(**value)
+
+
+@attrs.frozen
+class _Failure:
+    """Why a host failed, and when, in nanoseconds since 1970."""
+
+    moment: int
+    text: str
+
+
+class JobGuard(Guard):
+    """Keeps the hosts of one job.
+
+    When one fails the others are stopped; when the job is interrupted all are, and are started again
+    with what they left in ``checkpoints``.
+    """
+
+    _IN_JOB: ClassVar[Sequence[str]] = (sys.executable, "-P", "-m", "modelyard.training")
+
+    def __init__(self, settings: JobSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._hosts: dict[str, subprocess.Popen[bytes]] = {}
+        self._feeders: dict[str, subprocess.Popen[bytes]] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._delivery: subprocess.Popen[bytes] | None = None
+        self._interrupted = False
+        self._ends_at = None if settings.max_run is None else time.monotonic() + settings.max_run
+
+    def begin(self) -> None:
+        """Start every host, and listen for interruptions."""
+        signal.signal(signal.SIGUSR1, lambda *_: self._interrupt())
+        self._start_hosts()
+
+    def deadline(self) -> float | None:
+        """Return when the job has used up its ``max_run``."""
+        return None if self._stopped_because else self._ends_at
+
+    def is_over(self) -> bool:
+        """Stop the job where it has taken too long or a host has failed; tell whether all has ended."""
+        if self._ends_at is not None and time.monotonic() >= self._ends_at:
+            self.stop(f"MaxRuntimeExceeded: it ran longer than max_run, {self._settings.max_run:g} s")
+        self._note_failures()
+        self._end_feeders()
+        if self.running():
+            return False
+        if self._interrupted and not self._stopped_because and not self._succeeded():
+            self._restart()
+            return False
+        if self._delivery is None and self._has_to_deliver():
+            self._deliver()
+            return False
+        return True
+
+    def finish(self) -> None:
+        """Record the end: Stopped, Completed, or Failed with the reason of the first host that failed."""
+        succeeded = self._succeeded()
+        if self._delivery is not None and self._delivery.returncode:
+            reason = f"the model cannot be delivered: delivery ended with {how(self._delivery.returncode)}"
+            self._failures.setdefault("delivery", _Failure(time.time_ns(), reason))
+            succeeded = False
+        status, reason = "Completed", ""
+        if self._stopped_because:
+            status, reason = "Stopped", self._stopped_because
+        elif self._failures or not succeeded:
+            status, reason = "Failed", self._first_failure()
+        self._records.move(self._record_id, status, since=_LIVE, reason=reason, delivered=succeeded)
+
+    # -- hosts ---------------------------------------------------------------------------------
+
+    def _start_hosts(self) -> None:
+        alone = len(self._settings.hosts) == 1
+        # Several hosts have one model between them: who is alone packs it when its script has ended.
+        told = {OUTPUT_URI: self._settings.output} if alone else {}
+        for host in self._settings.hosts:
+            if host.feeder:
+                self._feeders[host.name] = self.spawn(host.feeder, host.base, {})
+            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, told)
+
+    def _note_failures(self) -> None:
+        """Remember which hosts have failed, and have the others end."""
+        before = len(self._failures)
+        for host in self._settings.hosts:
+            code = self._hosts[host.name].poll()
+            if code and not self._interrupted and host.name not in self._failures:
+                self._failures[host.name] = _failure(host, code)
+        if not before and self._failures and not self._stopped_because:
+            self.end_programs(_SIBLING_SECONDS)
+
+    def _end_feeders(self) -> None:
+        """End what writes the pipes of a host whose script has ended."""
+        for name, feeder in self._feeders.items():
+            if self._hosts[name].poll() is not None and feeder.poll() is None:
+                feeder.terminate()
+
+    def _first_failure(self) -> str:
+        if not self._failures:
+            return "the job ended without a result"
+        name, failure = min(self._failures.items(), key=lambda item: item[1].moment)
+        return clip(failure.text if len(self._settings.hosts) == 1 else f"{name}: {failure.text}")
+
+    # -- interruptions -------------------------------------------------------------------------
+
+    def _interrupt(self) -> None:
+        """End the hosts as the end of a spot instance does: SIGTERM, and the time of grace."""
+        if self._stopped_because or self._failures or not self.running():
+            return
+        self._interrupted = True
+        sys.stdout.write("modelyard: interrupted; the script has its time of grace\n")
+        sys.stdout.flush()
+        self.end_programs(self._grace + STOP_MARGIN)
+
+    def _restart(self) -> None:
+        """Begin again as on a new instance: with the input and the checkpoints, and nothing else."""
+        self._interrupted, self._kill_at = False, None
+        self._programs.clear()
+        for host in self._settings.hosts:
+            _set_aside(host.layout)
+        sys.stdout.write("modelyard: started again with the checkpoints\n")
+        sys.stdout.flush()
+        self._start_hosts()
+        self.end_if_stopped()
+
+    # -- delivery ------------------------------------------------------------------------------
+
+    def _has_to_deliver(self) -> bool:
+        """Tell whether hosts left something that no in-job program has delivered."""
+        hosts = self._settings.hosts
+        if len(hosts) == 1 and not self._stopped_because:
+            return False
+        return self._succeeded() or any(_holds_something(host.layout.output_data) for host in hosts)
+
+    def _deliver(self) -> None:
+        """Start the program that packs what all hosts left."""
+        bases = [host.base for host in self._settings.hosts]
+        model = ["--model"] if self._succeeded() else []
+        argv = (sys.executable, "-P", "-m", "modelyard.training.delivery", *model, *bases)
+        self._kill_at = time.monotonic() + self._grace + STOP_MARGIN if self._stopped_because else None
+        self._delivery = self.spawn(argv, bases[0], {OUTPUT_URI: self._settings.output})
+
+    def _succeeded(self) -> bool:
+        """Tell whether every script ended well: by itself, or when it was asked to for good."""
+        if self._stopped_because:
+            return all(program.poll() == 0 for program in self._hosts.values())
+        return all(host.layout.success.is_file() for host in self._settings.hosts)
+
+
+def _failure(host: HostSettings, code: int) -> _Failure:
+    """Return why a host's in-job program failed: its own words, as of the moment that they are about."""
+    with contextlib.suppress(OSError):
+        path = host.layout.failure
+        if text := path.read_text("utf-8", "replace").strip():
+            return _Failure(path.stat().st_mtime_ns, text)
+    return _Failure(time.time_ns(), f"the in-job program ended with {how(code)}")
+
+
+def _set_aside(layout: JobLayout) -> None:
+    """Move what an interrupted run made to a folder beside it, and keep its checkpoints in place."""
+    attempt = next(path for n in count(1) if not (path := layout.base / f"interrupted-{n}").exists())
+    attempt.mkdir()
+    for folder in (layout.code, layout.model, layout.output):
+        if folder.exists():
+            folder.rename(attempt / folder.name)
+    layout.create()
+
+
+def _holds_something(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(folder.iterdir())
+    return False
+
+
+if __name__ == "__main__":
+    JobGuard(JobSettings(**json.loads(sys.argv[1]))).run()
