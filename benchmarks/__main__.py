@@ -1,6 +1,6 @@
 """Run every benchmark in turn."""
 
-from benchmarks import codecs, launch, startup
+from benchmarks import codecs, launch, startup, training
 
-for module in (startup, launch, codecs):
+for module in (startup, launch, training, codecs):
     module.main()

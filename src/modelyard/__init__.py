@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from modelyard.core.hookspecs import hookimpl
     from modelyard.core.manager import PluginManager
     from modelyard.estimator import Estimator, PyTorch
+    from modelyard.inputs import ShuffleConfig, TrainingInput
     from modelyard.model import Model, PyTorchModel
     from modelyard.predictor import Predictor
 
@@ -21,6 +22,8 @@ _HOMES = {
     "Predictor": "modelyard.predictor",
     "PyTorch": "modelyard.estimator",
     "PyTorchModel": "modelyard.model",
+    "ShuffleConfig": "modelyard.inputs",
+    "TrainingInput": "modelyard.inputs",
     "__version__": "modelyard.__about__",
     "hookimpl": "modelyard.core.hookspecs",
 }
@@ -33,6 +36,8 @@ __all__ = [
     "Predictor",
     "PyTorch",
     "PyTorchModel",
+    "ShuffleConfig",
+    "TrainingInput",
     "__version__",
     "hookimpl",
 ]

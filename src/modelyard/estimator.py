@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from modelyard.core.carrier import PluginCarrier, as_uri
 from modelyard.core.contracts import Backend, JobDescription, JobHandle
@@ -11,20 +11,21 @@ from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import (
     REDACTED,
-    Channel,
+    InputMode,
     JobStatus,
+    MetricDefinition,
     ProviderRef,
     Resources,
     SourceCode,
     TrainingPlan,
     unique_name,
 )
+from modelyard.inputs import Inputs, PathLike, channels
 from modelyard.model import PyTorchModel
 from modelyard.predictor import Predictor
 from modelyard.progress import Progress
 
-PathLike = str | os.PathLike[str]
-Inputs = PathLike | Mapping[str, PathLike] | None
+T = TypeVar("T")
 
 
 class Estimator:
@@ -34,6 +35,10 @@ class Estimator:
     folders to put beside it; ``hyperparameters``: become the script's arguments; ``instance_type``
     and ``instance_count``: what to run on, ``"local"`` for this machine; ``environment``: variables
     of the script; ``distribution``: how to launch it on several processes, as SDK v2 spells it;
+    ``input_mode``: how it gets its data, ``File``, ``Pipe`` or ``FastFile``; ``checkpoint_s3_uri``: the
+    folder that is ``checkpoints`` in the job, found again by the next one; ``max_run``: seconds after
+    which the job is stopped; ``metric_definitions``: what to look for in the log, as
+    ``{"Name": ..., "Regex": ...}`` with the number in the first group;
     ``output_path``: where the model goes, below a folder of the job's name; ``job_name``: of the
     next job, else made from ``base_job_name``; ``backend``, ``hardware``, ``launcher`` and
     ``packager``: names or `ProviderRef` of providers, instead of those that the instance type
@@ -60,6 +65,10 @@ class Estimator:
         job_name: str | None = None,
         environment: Mapping[str, str] | None = None,
         distribution: Mapping[str, Any] | None = None,
+        input_mode: InputMode | str = InputMode.FILE,
+        checkpoint_s3_uri: PathLike | None = None,
+        max_run: float | None = None,
+        metric_definitions: Sequence[Mapping[str, str]] = (),
         backend: ProviderRef | str | None = None,
         hardware: ProviderRef | str | None = None,
         launcher: ProviderRef | str | None = None,
@@ -75,6 +84,10 @@ class Estimator:
         self.base_job_name = base_job_name
         self.environment = dict(environment or {})
         self.distribution = distribution
+        self.input_mode = input_mode
+        self.checkpoint_s3_uri = None if checkpoint_s3_uri is None else as_uri(checkpoint_s3_uri)
+        self.max_run = max_run
+        self.metric_definitions = tuple(_metric(definition) for definition in metric_definitions)
         self.plugins = plugins or PluginManager.discover()
         self._hyperparameters = dict(hyperparameters or {})
         self._job_name = job_name
@@ -126,12 +139,15 @@ class Estimator:
             packager=plugins.select_packager(self.source, asked["packager"]),
             resources=resources,
             hyperparameters=self._hyperparameters,
-            channels=channels(inputs),
+            channels=channels(inputs, input_mode=self.input_mode),
             environment=self.environment,
             output_path=None if self.output_path is None else as_uri(self.output_path),
             framework_version=self.framework_version,
             py_version=self.py_version,
             role=self.role,
+            checkpoint_uri=self.checkpoint_s3_uri,
+            max_run=self.max_run,
+            metrics=self.metric_definitions,
         )
 
     # -- the job -------------------------------------------------------------------------------
@@ -191,14 +207,17 @@ class Estimator:
         estimator = cls(
             plan.source.program,
             source_dir=description.source_data,
-            hyperparameters=plan.hyperparameters,
+            hyperparameters=_shown(plan.hyperparameters),
             instance_type=plan.resources.instance_type,
             instance_count=plan.resources.instance_count,
             framework_version=plan.framework_version,
             py_version=plan.py_version,
             role=plan.role,
             output_path=plan.output_path,
-            environment={key: value for key, value in plan.environment.items() if value != REDACTED},
+            environment=_shown(plan.environment),
+            checkpoint_s3_uri=plan.checkpoint_uri,
+            max_run=plan.max_run,
+            metric_definitions=[{"Name": metric.name, "Regex": metric.regex} for metric in plan.metrics],
             backend=backend,
             hardware=plan.hardware,
             launcher=plan.launcher,
@@ -299,25 +318,18 @@ class PyTorch(Estimator):
     """An `Estimator` of a PyTorch script, by the name that SageMaker's documentation uses."""
 
 
-def channels(inputs: Inputs) -> tuple[Channel, ...]:
-    """Return the channels of `fit`'s inputs.
-
-    A lone path is the channel ``train``, as SageMaker's documentation says, and is also seen as
-    ``training``, as SDK v2 really names it.
-    """
-    if inputs is None:
-        return ()
-    if isinstance(inputs, (str, os.PathLike)):
-        inputs = dict.fromkeys(("train", "training"), inputs)
-    if not isinstance(inputs, Mapping):
-        raise InvalidPlanError(f"inputs must be a path, a URI or a dict of them by channel, not {inputs!r}")
-    return tuple(Channel(name, _location(name, location)) for name, location in inputs.items())
+def _shown(values: Mapping[str, T]) -> dict[str, T]:
+    """Return a saved plan's values without the secrets, which were never saved."""
+    return {name: value for name, value in values.items() if value != REDACTED}
 
 
-def _location(channel: str, location: object) -> str:
-    if not isinstance(location, (str, os.PathLike)) or not os.fspath(location):
-        raise InvalidPlanError(f"channel {channel!r} must be a path or a URI, not {location!r}")
-    return as_uri(location)
+def _metric(definition: Mapping[str, str]) -> MetricDefinition:
+    """Return a metric as SDK v2 spells it: ``{"Name": "loss", "Regex": "loss=([0-9.]+)"}``."""
+    if not isinstance(definition, Mapping) or set(definition) != {"Name", "Regex"}:
+        raise InvalidPlanError(
+            f'a metric definition is {{"Name": "loss", "Regex": "loss=([0-9.]+)"}}, not {definition!r}'
+        )
+    return MetricDefinition(definition["Name"], definition["Regex"])
 
 
 def _backend(plugins: PluginManager, backend: ProviderRef | str) -> Backend:

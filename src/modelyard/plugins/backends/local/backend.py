@@ -1,7 +1,6 @@
 """The backend: stages a plan in a folder, starts its guard, and finds both again by name."""
 
 import contextlib
-import json
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from modelyard.core import values
 from modelyard.core.carrier import as_uri
 from modelyard.core.contracts import Carrier, JobDescription
 from modelyard.core.errors import (
@@ -84,6 +84,8 @@ class LocalBackend:
             settings = JobSettings(
                 **self._guarded(record, lease), hosts=staged.hosts, output=output, max_run=plan.max_run
             )
+            with record.log.open("a", encoding="utf-8") as log:
+                log.writelines(f"modelyard: {note}\n" for note in staged.notes)
             told = {STOP_SECONDS: str(self.stop_seconds), ISOLATED_PACKAGES: "1", **staged.environ}
             environ = {**_surroundings(), **told, **plan.environment}
             owned = _start_guard("job_guard", settings, record, environ, attached=attached)
@@ -134,7 +136,7 @@ class LocalBackend:
             settings = EndpointSettings(
                 **self._guarded(record, lease),
                 # -P: what lies in the folder that the program runs in is not to be imported by accident.
-                argv=[sys.executable, "-P", "-m", "modelyard.serving"],
+                argv=(sys.executable, "-P", "-m", "modelyard.serving"),
                 base=str(record.folder),
                 listen=listening.fileno(),
                 startup_timeout=plan.startup_timeout,
@@ -193,7 +195,7 @@ def _start_guard(
     try:
         with record.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, json.dumps(attrs.asdict(settings))],
+                [sys.executable, "-P", "-m", module, values.to_json(settings)],
                 cwd=record.folder,
                 env=environ,
                 stdin=subprocess.DEVNULL,

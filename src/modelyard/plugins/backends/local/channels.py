@@ -3,33 +3,36 @@
 import contextlib
 import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from modelyard.core.carrier import local_path
 from modelyard.core.contracts import Carrier
-from modelyard.core.errors import InvalidPlanError, StorageError, did_you_mean
+from modelyard.core.errors import InvalidPlanError
 from modelyard.core.layout import JobLayout
 from modelyard.core.plans import Channel, InputMode, Replication
-from modelyard.plugins.backends.local import pipes
+from modelyard.plugins.backends.local import pipes, sources
 
 
 @attrs.frozen
-class Bind:
-    """A file or folder that is to be seen at ``target``, which is there, and not written through it."""
+class HostInput:
+    """What the channels of one host still need.
 
-    source: Path
-    target: Path
+    ``data``: what is to be shown to the script, and not written by it, at which path; something empty
+    is there already. ``feeder``: the command that writes the host's pipes (`pipes.prepare`), if any.
+    """
+
+    data: Mapping[Path, Path]
+    feeder: tuple[str, ...]
 
 
 @attrs.frozen
 class Staged:
-    """What the channels of a job still need: binds for each host, and notes for the job's log."""
+    """The channels of a job in their places. ``notes``: what its log should say about them."""
 
-    binds: tuple[tuple[Bind, ...], ...]
+    hosts: tuple[HostInput, ...]
     notes: tuple[str, ...]
 
 
@@ -39,26 +42,22 @@ def stage(
     carrier: Carrier,
     *,
     shared: Path,
-    binds: bool,
+    no_mounts: str,
 ) -> Staged:
     """Put each channel where the script of each host looks for it, in the channel's input mode.
 
-    File: a copy of its own for each host. Pipe: the pipes of epoch 0 and the settings of the feeder
-    (`pipes.start`). FastFile: binds, or a copy where `binds` says that there can be none. The files
-    of a sharded channel are dealt out by name, one by one, host by host. `shared`: a folder for
-    downloads that all hosts read.
+    File: a copy for each host. Pipe: the pipes of epoch 0. FastFile: a place to show the data at, or
+    a copy if `no_mounts` says why nothing can be shown. The files of a sharded channel are dealt out
+    by name, one by one, host by host. `shared`: an absolute path for downloads that all hosts read.
 
-    Raises `InvalidPlanError` for a channel with fewer files than hosts to share them or with none to
-    stream, and `StorageError` for what cannot be read.
+    Raises `InvalidPlanError` for a channel with fewer files than hosts that share them, or none to
+    stream; `StorageError` for what cannot be read.
     """
-    stager = _Stager(layouts, carrier, shared, binds=binds)
     _check_names(channels)
+    stager = _Stager(layouts, carrier, shared, no_mounts)
     for channel in channels:
         stager.add(channel)
-    for layout, streams in zip(layouts, stager.streams, strict=True):
-        if streams:
-            pipes.prepare(layout, streams)
-    return Staged(tuple(map(tuple, stager.binds)), tuple(stager.notes))
+    return stager.result()
 
 
 def channel_config(channel: Channel) -> dict[str, str]:
@@ -74,18 +73,23 @@ def channel_config(channel: Channel) -> dict[str, str]:
 class _Stager:
     """Stages the channels of one job, one after the other."""
 
-    def __init__(
-        self, layouts: Sequence[JobLayout], carrier: Carrier, shared: Path, *, binds: bool
-    ) -> None:
-        self.binds: list[list[Bind]] = [[] for _ in layouts]
-        self.streams: list[list[pipes.Stream]] = [[] for _ in layouts]
-        self.notes: list[str] = []
+    def __init__(self, layouts: Sequence[JobLayout], carrier: Carrier, shared: Path, no_mounts: str) -> None:
         self._layouts = layouts
         self._carrier = carrier
         self._shared = shared
-        self._can_bind = binds
+        self._no_mounts = no_mounts
+        self._shown: list[dict[Path, Path]] = [{} for _ in layouts]
+        self._streams: list[list[pipes.Stream]] = [[] for _ in layouts]
+        self._notes: list[str] = []
         self._copies: dict[tuple[str, Replication], str] = {}
         self._downloads: dict[str, Path] = {}
+
+    def result(self) -> Staged:
+        feeders = [
+            pipes.prepare(layout, streams) if streams else ()
+            for layout, streams in zip(self._layouts, self._streams, strict=True)
+        ]
+        return Staged(tuple(map(HostInput, self._shown, feeders)), tuple(self._notes))
 
     def add(self, channel: Channel) -> None:
         match channel.input_mode:
@@ -99,7 +103,7 @@ class _Stager:
     # -- File ----------------------------------------------------------------------------------
 
     def _copy(self, channel: Channel) -> None:
-        """Copy a channel for each host; on a host, a channel of the same data is a link to the first."""
+        """Copy the data for each host; a channel of the same data is a link to the first one."""
         folders = [layout.channel(channel.name) for layout in self._layouts]
         first = self._copies.setdefault((channel.uri, channel.replication), channel.name)
         if first != channel.name:
@@ -116,24 +120,106 @@ class _Stager:
     # -- Pipe ----------------------------------------------------------------------------------
 
     def _stream(self, channel: Channel) -> None:
-        folder, names = self._files(channel)
-        self._check_enough(channel, names)
-        files = {name: _identity(folder / name) for name in names}
-        for rank, layout in enumerate(self._layouts):
-            share = (rank, len(self._layouts)) if channel.replication is Replication.SHARDED else (0, 1)
+        """Describe the data to the feeder, which reads it where it lies."""
+        source = self._source(channel)
+        names = sources.names(source)
+        sharded = channel.replication is Replication.SHARDED
+        _check_enough(channel, names, len(self._layouts) if sharded else 1)
+        folder = source if source.is_dir() else source.parent
+        files = {name: sources.identity(folder / name) for name in names}
+        for host, layout in enumerate(self._layouts):
+            share = (host, len(self._layouts)) if sharded else (0, 1)
             fifo = str(layout.channel(channel.name))
-            self.streams[rank].append(pipes.Stream(fifo, str(folder), files, channel.shuffle_seed, *share))
+            self._streams[host].append(pipes.Stream(fifo, str(folder), files, channel.shuffle_seed, *share))
 
     # -- FastFile ------------------------------------------------------------------------------
 
     def _lend(self, channel: Channel) -> None:
-        """Have the data seen in the channel's folder, or copy it where that would not protect it."""
-        if not self._can_bind:
-            self._copy_instead(channel, "this system has no mounts that a process could have for itself")
+        """Have the data shown in the channel's folder, or copied where it would be unprotected there."""
+        if self._no_mounts:
+            self._copy_instead(channel, self._no_mounts)
             return
         source = self._source(channel).resolve()
-        if source.is_dir() and _holds_links(source):
-            self._copy_instead(channel, f"there are links in '{source}', and what they lead to is not protected")
+        if sources.holds_links(source):
+            self._copy_instead(channel, f"there are links in '{source}', through which it could be written")
             return
-        sharded = channel.replication is Replication.SHARDED and len(self._layouts) > 1
-        ...
+        if channel.replication is Replication.SHARDED:
+            self._lend_shares(channel, source)
+            return
+        for host, layout in enumerate(self._layouts):
+            self._show(host, source, layout.channel(channel.name))
+
+    def _copy_instead(self, channel: Channel, because: str) -> None:
+        self._notes.append(f"channel {channel.name!r} is copied, not read in place (FastFile): {because}")
+        self._copy(channel)
+
+    def _lend_shares(self, channel: Channel, source: Path) -> None:
+        """Show the source out of the way and link to each host's files: too many to be shown one by one."""
+        names = sources.names(source)
+        _check_enough(channel, names, len(self._layouts))
+        for host, layout in enumerate(self._layouts):
+            whole = layout.input / "source" / channel.name
+            self._show(host, source, whole)
+            for name in names[host :: len(self._layouts)]:
+                link = layout.channel(channel.name) / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                # Relative, for the job's folder may be seen elsewhere too, as /opt/ml.
+                link.symlink_to(os.path.relpath(whole / name, link.parent))
+
+    def _show(self, host: int, source: Path, folder: Path) -> None:
+        """Have a folder shown as `folder`, and a file in it."""
+        folder.mkdir(parents=True)
+        target = folder
+        if not source.is_dir():
+            target = folder / source.name
+            target.touch()
+        self._shown[host][target] = source
+
+    # -- where the data lies -------------------------------------------------------------------
+
+    def _source(self, channel: Channel) -> Path:
+        """Return where the data lies on this machine, downloaded if it comes from elsewhere."""
+        if path := local_path(channel.uri):
+            return sources.existing(channel.name, path)
+        if channel.uri not in self._downloads:
+            self._downloads[channel.uri] = self._shared / channel.name
+            self._carrier.download(channel.uri, self._downloads[channel.uri])
+        return self._downloads[channel.uri]
+
+
+def _check_names(channels: Sequence[Channel]) -> None:
+    """Refuse a channel whose folder would be in the way of another one's pipes."""
+    for channel in channels:
+        stem, _, epoch = channel.name.rpartition("_")
+        if re.fullmatch("[0-9]+", epoch) and any(
+            other.name == stem and other.input_mode is InputMode.PIPE for other in channels
+        ):
+            raise InvalidPlanError(
+                f"channel {channel.name!r} has the name of a pipe of channel {stem!r}: rename one of them"
+            )
+
+
+def _check_enough(channel: Channel, names: Sequence[str], needed: int) -> None:
+    if not names:
+        raise InvalidPlanError(f"channel {channel.name!r}: there is no file in {channel.uri}")
+    if len(names) < needed:
+        raise InvalidPlanError(
+            f"channel {channel.name!r}: {needed} hosts cannot share {len(names)} file(s) in {channel.uri}; "
+            "split them, or use distribution='FullyReplicated'"
+        )
+
+
+def _deal(channel: Channel, folders: Sequence[Path]) -> None:
+    """Deal the files of the first host's folder out to all hosts."""
+    first, *others = folders
+    names = sources.names(first)
+    _check_enough(channel, names, len(folders))
+    for place, name in enumerate(names):
+        if host := place % len(folders):
+            target = others[host - 1] / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (first / name).rename(target)
+    # A host has the folders of its own files, as where the data comes from S3.
+    for folder, _, _ in os.walk(first, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()

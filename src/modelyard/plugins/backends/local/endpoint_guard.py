@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import socket
 import sys
 import threading
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from modelyard.core import values
 from modelyard.core.handover import LISTEN_FD, clip
 from modelyard.core.layout import JobLayout
 from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how
@@ -30,7 +30,7 @@ class EndpointSettings(GuardSettings):
     descriptor of its socket; ``startup_timeout``: seconds until it must answer.
     """
 
-    argv: list[str] = attrs.field(kw_only=True)
+    argv: tuple[str, ...] = attrs.field(kw_only=True)
     base: str = attrs.field(kw_only=True)
     listen: int = attrs.field(kw_only=True)
     startup_timeout: float = attrs.field(kw_only=True)
@@ -104,4 +104,4 @@ def _is_ready(address: tuple[str, int], timeout: float) -> bool:
 
 
 if __name__ == "__main__":
-    EndpointGuard(EndpointSettings(**json.loads(sys.argv[1]))).run()
+    EndpointGuard(values.from_json(EndpointSettings, sys.argv[1])).run()

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ class Guard(abc.ABC):
         self._records = Records(Path(settings.home))
         self._record_id = settings.record_id
         self._scratch = Path(tempfile.mkdtemp(prefix="modelyard-"))
+        self._selector = selectors.DefaultSelector()
         self._programs: list[subprocess.Popen[bytes]] = []
         self._stopped_because = ""
         self._kill_at: float | None = None
@@ -70,19 +71,18 @@ class Guard(abc.ABC):
     def run(self) -> None:
         """Start the programs, wait for their end, end what is left of them, write the record."""
         become_subreaper()
-        with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
+        with _wakeups() as wakeup, self._selector:
             signal.signal(signal.SIGTERM, lambda *_: self.stop("on request"))
-            selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
+            self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
             if self._owner >= 0:
-                watch = _OwnerWatch(self._owner, selector, self.stop)
-                selector.register(self._owner, selectors.EVENT_READ, watch)
+                self._selector.register(self._owner, selectors.EVENT_READ, self._hear_owner)
             self._records.annotate(self._record_id, scratch=str(self._scratch))
             self.begin()
             self.end_if_stopped()
             # Last: whoever finds the pid may signal it.
             self._records.annotate(self._record_id, pid=os.getpid())
             while not self.is_over():
-                for key, _ in selector.select(self._patience()):
+                for key, _ in self._selector.select(self._patience()):
                     key.data()
                 reap_orphans(*(program.pid for program in self._programs))
         end_descendants()
@@ -148,8 +148,19 @@ class Guard(abc.ABC):
         """
         end = time.monotonic() + seconds
         self._kill_at = end if self._kill_at is None else min(self._kill_at, end)
-        for program in self.running():
+        for program in self.asked_to_end():
             program.terminate()
+
+    def asked_to_end(self) -> Iterable["subprocess.Popen[bytes]"]:
+        """Return the programs that are ended by SIGTERM; what is left is killed with them."""
+        return self.running()
+
+    def _hear_owner(self) -> None:
+        """Tell an owner that says goodbye from one that dies: one writes a byte before the pipe ends."""
+        said = os.read(self._owner, 1)
+        self._selector.unregister(self._owner)
+        if said != DETACH:
+            self.stop("the process that started it died")
 
     def _patience(self) -> float | None:
         """Return how long to wait for the next event, and kill what has used up its time."""
@@ -161,21 +172,6 @@ class Guard(abc.ABC):
                 program.kill()
             return 1.0
         return max(0.0, min(moments) - time.monotonic())
-
-
-@attrs.define(slots=True)
-class _OwnerWatch:
-    """Tells an owner that says goodbye from one that dies: one writes a byte before the pipe ends."""
-
-    descriptor: int
-    selector: selectors.BaseSelector
-    stop: Callable[[str], None]
-
-    def __call__(self) -> None:
-        said = os.read(self.descriptor, 1)
-        self.selector.unregister(self.descriptor)
-        if said != DETACH:
-            self.stop("the process that started it died")
 
 
 @contextlib.contextmanager

@@ -1,23 +1,26 @@
 """The guard of a training job: an in-job program per host, ended together, begun again together."""
 
 import contextlib
-import json
+import os
+import selectors
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, ClassVar
 
 import attrs
 
+from modelyard.core import values
 from modelyard.core.handover import OUTPUT_URI, clip
 from modelyard.core.layout import JobLayout
+from modelyard.core.namespaces import Room, enter
+from modelyard.plugins.backends.local import pipes
 from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
-
-if TYPE_CHECKING:
-    import subprocess
 
 _LIVE = ("InProgress", "Stopping")
 _SIBLING_SECONDS = 3.0
@@ -26,11 +29,21 @@ _SIBLING_SECONDS = 3.0
 
 @attrs.frozen
 class HostSettings:
-    """One host of a job. ``base``: its ``/opt/ml``; ``feeder``: what writes its pipes, if it has any."""
+    """One host of a job.
+
+    ``base``: its ``/opt/ml``; ``feeder``: what writes its pipes, if it has any; ``room``: what it sees
+    besides the machine.
+    """
 
     name: str
     base: str
-    feeder: Sequence[str] = ()
+    feeder: tuple[str, ...] = ()
+    room: Room = attrs.field(factory=Room)
+
+    def enter_room(self) -> None:
+        """Move the calling process, a program that is being started, into the room of this host."""
+        if self.room.mounts:
+            enter(self.room)
 
     @property
     def layout(self) -> JobLayout:
@@ -46,15 +59,9 @@ class JobSettings(GuardSettings):
     after which the job is stopped, or None.
     """
 
-    hosts: Sequence[HostSettings] = attrs.field(
-        kw_only=True, converter=lambda hosts: tuple(_host(host) for host in hosts)
-    )
+    hosts: tuple[HostSettings, ...] = attrs.field(kw_only=True)
     output: str = attrs.field(kw_only=True)
     max_run: float | None = attrs.field(kw_only=True)
-
-
-def _host(value: HostSettings | Mapping[str, Any]) -> HostSettings:
-    return value if isinstance(value, HostSettings) else HostSettings(**value)
 
 
 @attrs.frozen
@@ -131,8 +138,8 @@ class JobGuard(Guard):
         told = {OUTPUT_URI: self._settings.output} if alone else {}
         for host in self._settings.hosts:
             if host.feeder:
-                self._feeders[host.name] = self.spawn(host.feeder, host.base, {})
-            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, told)
+                self._start_feeder(host)
+            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, told, preexec_fn=host.enter_room)
 
     def _note_failures(self) -> None:
         """Remember which hosts have failed, and have the others end."""
@@ -143,6 +150,28 @@ class JobGuard(Guard):
                 self._failures[host.name] = _failure(host, code)
         if not before and self._failures and not self._stopped_because:
             self.end_programs(_SIBLING_SECONDS)
+
+    def _start_feeder(self, host: HostSettings) -> None:
+        feeder = self.spawn(host.feeder, host.base, {}, stdout=subprocess.PIPE)
+        assert feeder.stdout is not None  # noqa: S101 - it is a pipe
+        self._feeders[host.name] = feeder
+        self._selector.register(
+            feeder.stdout, selectors.EVENT_READ, partial(self._hear_feeder, host.name, feeder.stdout)
+        )
+
+    def _hear_feeder(self, name: str, said: IO[bytes]) -> None:
+        """Fail a host whose script would train on less than its data, or wait for it for ever."""
+        text = os.read(said.fileno(), 4096).decode("utf-8", "replace").strip()
+        self._selector.unregister(said)
+        said.close()
+        if self._hosts[name].poll() is None and self._kill_at is None:
+            text = text or "what writes the pipes of its channels was killed"
+            self._failures[name] = _Failure(time.time_ns(), text)
+            self.end_programs(_SIBLING_SECONDS)
+
+    def asked_to_end(self) -> Iterable["subprocess.Popen[bytes]"]:
+        """Return the programs without the feeders: a script that saves its work may go on reading."""
+        return [program for program in self.running() if program not in self._feeders.values()]
 
     def _end_feeders(self) -> None:
         """End what writes the pipes of a host whose script has ended."""
@@ -173,6 +202,8 @@ class JobGuard(Guard):
         self._programs.clear()
         for host in self._settings.hosts:
             _set_aside(host.layout)
+            if host.feeder:
+                pipes.renew(host.layout)
         sys.stdout.write("modelyard: started again with the checkpoints\n")
         sys.stdout.flush()
         self._start_hosts()
@@ -228,4 +259,4 @@ def _holds_something(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    JobGuard(JobSettings(**json.loads(sys.argv[1]))).run()
+    JobGuard(values.from_json(JobSettings, sys.argv[1])).run()

@@ -1,9 +1,9 @@
 """The feeder: streams the files of a host's Pipe channels into named pipes, epoch by epoch.
 
 Usage: ``python -m modelyard.plugins.backends.local.pipes SETTINGS``, a file that `prepare` wrote. One
-process serves all Pipe channels of a host, until SIGTERM or until nobody reads its standard output
-any more. On that it says in one line why it cannot go on. It then keeps its pipes open: a script
-that waits for more must be ended by whoever read the line, and never takes a fault for the end of
+process serves all Pipe channels of a host, until SIGTERM or until nobody reads its standard output.
+There it says, in one line, why a channel cannot go on. It keeps that channel's pipe open: a script
+that waits for more is to be ended by whoever reads the line, and never takes a fault for the end of
 an epoch.
 """
 
@@ -15,7 +15,6 @@ import json
 import os
 import select
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import attrs
 
+from modelyard.core.handover import end_with_guard
 from modelyard.core.layout import JobLayout
 
 _CHUNK = 1 << 20
@@ -66,41 +66,35 @@ class Stream:
 # -- for the backend and the guard ---------------------------------------------------------------
 
 
-def prepare(layout: JobLayout, streams: Iterable[Stream]) -> None:
-    """Write the feeder's settings into the job's folder, and make the pipes of epoch 0."""
+def prepare(layout: JobLayout, streams: Iterable[Stream]) -> tuple[str, ...]:
+    """Make the pipes of epoch 0 and return the command of the feeder, its settings in the job's folder.
+
+    The command's standard output is to be read: a line of it, or its end, is why the job must fail.
+    """
     _settings(layout).write_text(json.dumps([attrs.asdict(stream) for stream in streams]), "utf-8")
     renew(layout)
+    return (sys.executable, "-P", "-m", "modelyard.plugins.backends.local.pipes", str(_settings(layout)))
 
 
 def renew(layout: JobLayout) -> None:
-    """Replace all pipes of a host by those of epoch 0, for a script that is started again."""
+    """Replace a host's pipes by those of epoch 0, for a script that is started again with a new feeder."""
     clear(layout)
     for stream in _streams(_settings(layout)):
-        os.mkfifo(f"{stream.fifo}_0", 0o600)
+        _make(f"{stream.fifo}_0")
 
 
 def clear(layout: JobLayout) -> None:
-    """Remove a host's pipes: a program that searches the folder later would wait on them for ever."""
+    """Remove a host's pipes: whoever searches the folder later would wait on them for ever."""
     for path in layout.data.iterdir():
         if stat.S_ISFIFO(path.lstat().st_mode):
             path.unlink()
 
 
-def start(layout: JobLayout) -> "subprocess.Popen[bytes] | None":
-    """Start the feeder of a host, its pipes renewed; None where the host has no Pipe channel.
-
-    A line in its ``stdout``, or an early end of it, is the reason for which the job must fail. To be
-    called before the script is started, and ended by SIGTERM after the script.
-    """
-    settings = _settings(layout)
-    if not settings.exists():
-        return None
-    renew(layout)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", __spec__.name, str(settings)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-    )
+def _make(fifo: str) -> None:
+    try:
+        os.mkfifo(fifo, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, fifo) from error  # Its own has no name.
 
 
 def _settings(layout: JobLayout) -> Path:
@@ -116,6 +110,7 @@ def _streams(settings: Path) -> list[Stream]:
 
 def main() -> None:
     """Feed the pipes that the first argument describes, for as long as somebody listens."""
+    end_with_guard()
     for stream in _streams(Path(sys.argv[1])):
         _serve_in_background(stream, 0)
     listener = select.poll()
@@ -131,14 +126,15 @@ def _serve(stream: Stream, epoch: int) -> None:
     try:
         _serve_epoch(stream, epoch)
     except Exception as error:  # noqa: BLE001 - whatever it is, the script would wait for ever
-        print(f"channel {Path(stream.fifo).name!r} ended in epoch {epoch}: {error}", flush=True)  # noqa: T201 - see the module's docstring
+        reason = f"channel {Path(stream.fifo).name!r}, epoch {epoch}: {error}\n"
+        os.write(sys.stdout.fileno(), reason.encode("utf-8", "backslashreplace"))
 
 
 def _serve_epoch(stream: Stream, epoch: int) -> None:
     """Wait for a reader and give it the files, with the next epoch's pipe there from the start."""
     fifo = f"{stream.fifo}_{epoch}"
     pipe = os.open(fifo, os.O_WRONLY)
-    os.mkfifo(f"{stream.fifo}_{epoch + 1}", 0o600)
+    _make(f"{stream.fifo}_{epoch + 1}")
     _serve_in_background(stream, epoch + 1)
     _widen(pipe)
     with contextlib.suppress(BrokenPipeError):  # The reader has had enough.

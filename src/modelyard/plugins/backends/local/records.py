@@ -45,6 +45,8 @@ PRAGMA user_version = 1;
 _TERMINAL = ("Completed", "Failed", "Stopped", "Deleted")
 _LEASE = "lease"
 LOG = "log.txt"
+SHARED = "shared"
+"""The folder of a job with downloads that all of its hosts read."""
 
 
 @attrs.frozen
@@ -262,8 +264,9 @@ def lease_is_held(folder: Path) -> bool:
 def discard_lent(record: Record) -> None:
     """Remove what a program was only lent: copies of data, packages, the unpacked model, ``TMPDIR``."""
     if record.kind == "job":
-        lent = [JobLayout(host).data for host in record.folder.glob("algo-*")]
-        lent += [JobLayout(host).environment for host in record.folder.glob("algo-*")]
+        layouts = [JobLayout(host) for host in record.folder.glob("algo-*")]
+        lent = [record.folder / SHARED]
+        lent += [folder for layout in layouts for folder in (layout.data, layout.environment)]
     else:
         lent = [JobLayout(record.folder).model]
     for folder in filter(None, (*lent, record.details.get("scratch"))):

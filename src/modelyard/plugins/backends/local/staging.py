@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 
@@ -14,26 +15,32 @@ from modelyard.core.contracts import Bundle, Carrier
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.handover import HOST_ADDRESSES, HOST_KEY
 from modelyard.core.layout import JobLayout
-from modelyard.core.plans import Channel, TrainingPlan
+from modelyard.core.plans import InputMode, TrainingPlan
 from modelyard.core.values import thaw
+from modelyard.plugins.backends.local import channels, opt_ml, rooms
 from modelyard.plugins.backends.local.job_guard import HostSettings
+from modelyard.plugins.backends.local.records import SHARED
 
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
 @attrs.frozen
 class Staged:
-    """A job that can start. ``source``: its archive; ``environ``: what its hosts need to meet."""
+    """A job that can start.
 
-    hosts: Sequence[HostSettings]
+    ``source``: its archive; ``environ``: what its hosts need to meet; ``notes``: for its log.
+    """
+
+    hosts: tuple[HostSettings, ...]
     source: Path
     environ: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def stage(plan: TrainingPlan, folder: Path, carrier: Carrier) -> Staged:
     """Make the folders of all hosts below `folder`, with the input, the source and the configuration.
 
-    Raises what packing and downloading raise, and `InvalidPlanError`.
+    Raises what packing and downloading raise, and `InvalidPlanError` for what cannot be had here.
     """
     names = [f"algo-{number + 1}" for number in range(plan.resources.instance_count)]
     layouts = [JobLayout(folder / name) for name in names]
@@ -44,22 +51,61 @@ def stage(plan: TrainingPlan, folder: Path, carrier: Carrier) -> Staged:
     sources = folder / "source"
     sources.mkdir()
     bundle = carrier.pack(sources)
+    mentions = _mentions(bundle, folder, carrier)
+    wanted = mentions or len(names) > 1 or _reads_in_place(plan)
+    why_not = rooms.unavailable(folder) if wanted else ""
+    if mentions and why_not:
+        raise opt_ml.refuse(mentions, why_not)
+    staged = channels.stage(plan.channels, layouts, carrier, shared=folder / SHARED, no_mounts=why_not)
     for layout in layouts:
-        _fetch_channels(plan.channels, layout, carrier)
         _write_config(plan, layout, names, bundle)
-    hosts = [HostSettings(layout.base.name, str(layout.base)) for layout in layouts]
-    return Staged(hosts, bundle.path, _meeting_point(len(hosts)))
+    addresses = _addresses(len(names))
+    known = _hosts_file(folder, dict(zip(names, addresses, strict=True))) if len(names) > 1 else None
+    hosts = tuple(
+        HostSettings(
+            layout.base.name,
+            str(layout.base),
+            feeder=given.feeder,
+            room=rooms.furnished(
+                layout, opt_ml=bool(mentions), hosts=None if why_not else known, data=given.data
+            ),
+        )
+        for layout, given in zip(layouts, staged.hosts, strict=True)
+    )
+    return Staged(hosts, bundle.path, _meeting_point(addresses), staged.notes)
 
 
-def _meeting_point(hosts: int) -> dict[str, str]:
-    """Return where the hosts of the job reach each other: ``algo-1`` is the name of no machine here.
+def _mentions(bundle: Bundle, folder: Path, carrier: Carrier) -> Sequence[opt_ml.Mention]:
+    """Return where the source says ``/opt/ml``."""
+    with TemporaryDirectory(prefix="reading-", dir=folder) as scratch:
+        carrier.unpack(bundle.path, Path(scratch, "source"))
+        return opt_ml.mentions(Path(scratch, "source"))
 
-    Each has a loopback address of its own, so that they can use one port, as machines can.
-    """
+
+def _reads_in_place(plan: TrainingPlan) -> bool:
+    return any(channel.input_mode is InputMode.FAST_FILE for channel in plan.channels)
+
+
+def _hosts_file(folder: Path, addresses: Mapping[str, str]) -> Path:
+    original = Path(rooms.HOSTS)
+    path = folder / "hosts"
+    path.write_text(
+        rooms.hosts_file(addresses, original.read_text("utf-8") if original.exists() else ""), "utf-8"
+    )
+    path.chmod(0o644)
+    return path
+
+
+def _addresses(hosts: int) -> list[str]:
+    """Return a loopback address for each host, so that all can use one port, as machines can."""
     net = f"127.{1 + secrets.randbelow(250)}.{secrets.randbelow(250)}"
     own = sys.platform == "linux" and hosts > 1
-    addresses = [f"{net}.{number + 1}" if own else "127.0.0.1" for number in range(hosts)]
-    key = {HOST_KEY: secrets.token_hex(32)} if hosts > 1 else {}
+    return [f"{net}.{number + 1}" if own else "127.0.0.1" for number in range(hosts)]
+
+
+def _meeting_point(addresses: Sequence[str]) -> dict[str, str]:
+    """Return where the hosts of the job reach each other: ``algo-1`` is the name of no machine here."""
+    key = {HOST_KEY: secrets.token_hex(32)} if len(addresses) > 1 else {}
     return {
         **key,
         HOST_ADDRESSES: ",".join(addresses),
@@ -96,18 +142,6 @@ def _link_checkpoints(layout: JobLayout, uri: str) -> None:
     layout.checkpoints.symlink_to(folder)
 
 
-def _fetch_channels(channels: Sequence[Channel], layout: JobLayout, carrier: Carrier) -> None:
-    """Copy each channel's data into the job; a channel of the same data is a link to the first."""
-    first_of: dict[str, str] = {}
-    for channel in channels:
-        folder = layout.channel(channel.name)
-        if channel.uri in first_of:
-            folder.symlink_to(first_of[channel.uri])
-        else:
-            carrier.download(channel.uri, folder)
-            first_of[channel.uri] = channel.name
-
-
 def _write_config(plan: TrainingPlan, layout: JobLayout, names: Sequence[str], bundle: Bundle) -> None:
     """Write the files of ``input/config`` as SageMaker and SDK v2 do."""
     told = {
@@ -117,10 +151,7 @@ def _write_config(plan: TrainingPlan, layout: JobLayout, names: Sequence[str], b
         "sagemaker_job_name": plan.job_name,
     }
     encoded = {key: json.dumps(thaw(value)) for key, value in {**plan.hyperparameters, **told}.items()}
-    channels = {
-        channel.name: {"TrainingInputMode": "File", **_content_type(channel.content_type)}
-        for channel in plan.channels
-    }
+    inputs = {channel.name: channels.channel_config(channel) for channel in plan.channels}
     resources = {
         "current_host": layout.base.name,
         "hosts": names,
@@ -129,14 +160,10 @@ def _write_config(plan: TrainingPlan, layout: JobLayout, names: Sequence[str], b
     }
     for name, content in (
         ("hyperparameters.json", encoded),
-        ("inputdataconfig.json", channels),
+        ("inputdataconfig.json", inputs),
         ("resourceconfig.json", resources),
     ):
         path = layout.config / name
         path.touch(0o600)  # A hyperparameter may be a secret.
         path.write_text(json.dumps(content, indent=2), "utf-8")
     layout.plan.write_text(plan.redacted().to_json(), "utf-8")
-
-
-def _content_type(content_type: str | None) -> dict[str, str]:
-    return {"ContentType": content_type} if content_type else {}
