@@ -4,28 +4,25 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
-
 from modelyard.core.contracts import Metric
 
 
-def line(metric: Metric) -> str:
-    """Return a metric as the line that `read` reads."""
-    return json.dumps(attrs.asdict(metric)) + "\n"
-
-
 def read(path: Path) -> tuple[Metric, ...]:
-    """Return the metrics of a file; none where there is no file. A line that is torn is left out."""
+    """Return the metrics of a file, the oldest first; none where there is no file.
+
+    What is not a metric is left out: the last line of a host that was killed may be torn.
+    """
     try:
-        text = path.read_text("utf-8", "replace")
+        content = path.read_bytes()
     except FileNotFoundError:
         return ()
-    return tuple(_metrics(text))
+    return tuple(_metrics(content))
 
 
-def _metrics(text: str) -> Iterator[Metric]:
-    for entry in text.splitlines():
+def _metrics(content: bytes) -> Iterator[Metric]:
+    for entry in content.splitlines():
         try:
-            yield Metric(**json.loads(entry))
-        except (ValueError, TypeError):  # A disk that was full, or a program that was killed.
+            value = json.loads(entry)
+            yield Metric(str(value["name"]), float(value["value"]), float(value["time"]), str(value["host"]))
+        except (ValueError, TypeError, KeyError):
             continue

@@ -62,13 +62,22 @@ def end_descendants(grace: float = 0.0) -> None:
     if _no_children():
         return
     if grace > 0:
-        _signal_descendants(signal.SIGTERM)
+        signal_descendants(signal.SIGTERM)
         _wait_for_children(grace)
     for _ in range(50):
         if _no_children():
             return
-        _signal_descendants(signal.SIGKILL)
+        signal_descendants(signal.SIGKILL)
         _wait_for_children(0.1)
+
+
+def signal_descendants(sig: signal.Signals) -> None:
+    """Send `sig` to every process below this one."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.send_signal(sig)
 
 
 def _no_children() -> bool:
@@ -86,11 +95,3 @@ def _wait_for_children(seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not _no_children():
         time.sleep(0.01)
-
-
-def _signal_descendants(sig: signal.Signals) -> None:
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process.send_signal(sig)

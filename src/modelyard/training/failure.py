@@ -1,63 +1,141 @@
 """Why a script failed, in the 1,024 bytes that SageMaker shows of ``output/failure``."""
 
-import re
+import contextlib
+import os
 import signal
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modelyard.core.handover import clip
+from modelyard.core.contracts import RankFailure
+from modelyard.core.handover import FAILURE_BYTES, clip
 from modelyard.core.processes import signal_name
 from modelyard.training.supervisor import Outcome
+from modelyard.training.tails import Said
 
-_GROUP_MARGIN = re.compile(r"^ +\| ?")
-_FRAME = re.compile(r'^\s*File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
+if TYPE_CHECKING:
+    from modelyard.training.tracebacks import Raised
 
-
-def reason(program: str, outcome: Outcome, code_dir: Path) -> str:
-    """Return what ended the script and where, from its exit code and the end of its stderr."""
-    stderr = outcome.stderr_tail.replace(f"{code_dir}/", "").replace(f"{code_dir.resolve()}/", "")
-    said = _exception(stderr) or _last_line(stderr)
-    text = f"{program} {_how(outcome)}" + (f": {said}" if said else "")
-    return clip(text)
+_DYING_SECONDS = 10.0
+"""How long after its last traceback a process may take to end."""
 
 
-def record(path: Path, text: str) -> str:
-    """Write the failure file unless the script wrote its own; return what it says now."""
-    own = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
-    if own:
-        return clip(own)
-    path.write_text(text, "utf-8", "replace")
+def witness(outcome: Outcome, first: RankFailure | None = None) -> Said:
+    """Return what the process said whose failure counts.
+
+    That of the rank which failed `first`, where that is known. Else of the rank whose last traceback
+    was printed first; one that lived on for long had handled it. Else of the command itself.
+    """
+    if first:
+        return next((said for said in outcome.ranks if said.rank == first.rank), outcome.stderr)
+    raising = ((said, _raised_at(said)) for said in outcome.ranks)
+    failed = [(said.ended - at > _DYING_SECONDS, at, said) for said, at in raising if at is not None]
+    return min(failed, key=lambda found: found[:2])[2] if failed else outcome.stderr
+
+
+def moment(said: Said) -> float:
+    """Return when a process failed, in seconds since 1970: its last traceback was whole, or it ended."""
+    at = _raised_at(said)
+    return said.ended if at is None else at
+
+
+def exit_code(outcome: Outcome, first: RankFailure | None = None) -> int:
+    """Return the exit code of the job: that of the rank which failed `first`, else the command's."""
+    if first and first.status and outcome.exit_code:
+        return first.status if first.status > 0 else 128 - first.status
+    return outcome.exit_code
+
+
+def reason(program: str, outcome: Outcome, code_dir: Path, first: RankFailure | None = None) -> str:
+    """Return what ended the script and where, in at most 1,024 bytes.
+
+    `first`: which rank failed first and how, where the launcher's tool has told. The line is the
+    user's: the innermost one of a file below `code_dir`.
+    """
+    said = witness(outcome, first)
+    ended_by = _signal(outcome, first)
+    head = f"{_who(program, outcome, said, first)} {_how(outcome, first, ended_by)}"
+    # What a process said before it was killed from outside is not why.
+    if ended_by in (signal.SIGKILL, signal.SIGTERM):
+        return clip(head)
+    text = said.text.replace(f"{code_dir}/", "").replace(f"{code_dir.resolve()}/", "")
+    raised = _raised(text)
+    if first and raised and raised.is_report:
+        return clip(head)  # The rank is one of another host; the report says what is said already.
+    if raised:
+        return _with_exception(f"{head}: ", raised)
+    return clip(f"{head}: {line}" if (line := _last_line(text)) else head)
+
+
+def record(path: Path, text: str, full: str = "", at: float | None = None) -> str:
+    """Write the failure file unless the script wrote its own; return what it says now.
+
+    `full`: all that there is to say, written beside it as ``failure.log``; `at`: the moment of the
+    failure in seconds since 1970, which becomes the file's time: by it a platform tells which of
+    several hosts failed first. Where nothing can be written it goes to standard error; never raises.
+    """
+    try:
+        if full:
+            path.with_name(f"{path.name}.log").write_text(full, "utf-8", "replace")
+        own = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
+        if own:
+            return clip(own)
+        path.write_text(text, "utf-8", "replace")
+        if at is not None:
+            os.utime(path, (at, at))
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"modelyard: {text}\nmodelyard: {path} cannot be written: {error}\n")
     return text
 
 
-def _how(outcome: Outcome) -> str:
-    if not outcome.signal:
-        return f"exited with code {outcome.exit_code}"
-    hint = " (often: out of memory)" if outcome.signal == signal.SIGKILL and not outcome.stopped else ""
-    return f"was killed by {signal_name(outcome.signal)}{hint}"
+def _raised(text: str) -> "Raised | None":
+    # Its expressions are compiled for jobs that fail only: every job starts with importing this module.
+    from modelyard.training import tracebacks
+
+    return tracebacks.last(text)
 
 
-def _exception(stderr: str) -> str:
-    """Return the last exception of which a traceback was printed, with the user's line that led to it.
-
-    Known by its form, frames and then a line that is not indented: a SyntaxError of the script
-    itself has no header. The user's lines are those whose file has no absolute path any more.
-    """
-    frames: list[re.Match[str]] = []
-    said = ""
-    for line in (_GROUP_MARGIN.sub("", line) for line in stderr.splitlines()):
-        if frame := _FRAME.match(line):
-            frames.append(frame)
-        elif frames and line and not line[0].isspace():
-            users = [frame for frame in frames if not frame["file"].startswith(("/", "<"))]
-            said, frames = f"{line} ({_place((users or frames)[-1])})", []
-    return said
+def _raised_at(said: Said) -> float | None:
+    raised = _raised(said.text)
+    return said.read_at(raised.line) if raised else None
 
 
-def _place(frame: re.Match[str]) -> str:
-    where = f", in {frame['function']}" if frame["function"] else ""
-    return f"{frame['file']}, line {frame['line']}{where}"
+def _signal(outcome: Outcome, first: RankFailure | None) -> int:
+    return max(-first.status, 0) if first else outcome.signal
 
 
-def _last_line(stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+def _who(program: str, outcome: Outcome, said: Said, first: RankFailure | None) -> str:
+    """Return the program, with its rank and host where there are several."""
+    rank = first.rank if first else said.rank
+    several = said.host or len(outcome.ranks) > 1 or (first and first.rank > 0)
+    known_host = said.host if rank == said.rank else ""
+    whose = f"rank {rank} of {program}" if rank is not None and several else program
+    return f"{whose} on {known_host}" if known_host else whose
+
+
+def _how(outcome: Outcome, first: RankFailure | None, ended_by: int) -> str:
+    if not ended_by:
+        return f"exited with code {exit_code(outcome, first)}"
+    hint = " (often: out of memory)" if ended_by == signal.SIGKILL and not outcome.stopped else ""
+    return f"was killed by {signal_name(ended_by)}{hint}"
+
+
+def _with_exception(head: str, raised: "Raised") -> str:
+    """Return the exception and its place, which is never cut off, and what else there is room for."""
+    place = f" ({raised.place})"
+    room = FAILURE_BYTES - len(f"{head}{place}".encode("utf-8", "replace"))
+    text = head + _shortened(raised.said, room) + place
+    if raised.before:
+        text += f"; {raised.before}"
+    return clip("\n".join([text, *raised.more]).rstrip())
+
+
+def _shortened(text: str, size: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    return text if len(encoded) <= size else encoded[: max(size - 3, 0)].decode("utf-8", "ignore") + "..."
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""

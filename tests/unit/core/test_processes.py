@@ -14,7 +14,7 @@ LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'
 PREAMBLE = """
 import os, signal, subprocess, sys, time
 import psutil
-from modelyard.core.processes import become_subreaper, die_with_parent, end_descendants
+from modelyard.core.processes import become_subreaper, die_with_parent, end_descendants, signal_descendants
 
 def start(code, **options):
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **options)
@@ -110,6 +110,22 @@ def test_what_ignores_sigterm_is_killed_when_the_grace_is_over(supervise):
         end_descendants(0.5)
         print(alive(child.pid), time.monotonic() - before >= 0.5)
     """) == ["False", "True"]
+
+
+def test_a_signal_reaches_children_of_children_in_sessions_of_their_own(supervise):
+    """The child ends by itself once its own one, which is in another session, was killed."""
+    assert supervise("""
+        child = start('''
+        import signal, subprocess, sys
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        wait = [sys.executable, "-c", "import time; time.sleep(300)"]
+        own = subprocess.Popen(wait, stdout=subprocess.DEVNULL, start_new_session=True)
+        print(1, flush=True)
+        sys.exit(own.wait() + 20)
+        ''')
+        signal_descendants(signal.SIGTERM)
+        print(child.wait())
+    """) == ["5"]
 
 
 @LINUX_ONLY

@@ -5,8 +5,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import count
 
 import pytest
+
+from modelyard.training.supervisor import Outcome
+from modelyard.training.tails import Said
 
 PATIENCE = 20.0
 """Seconds that a wait may take before its test fails: for slow machines, never used up on success."""
@@ -116,5 +120,61 @@ def start_job(start, base):
         return start(
             "-m", "modelyard.training", env=kept | {"SAGEMAKER_BASE_DIR": str(base.folder)} | environ
         )
+
+    return make
+
+
+DRIVER = """
+import attrs, json, os, sys
+from pathlib import Path
+from modelyard.core.contracts import Command
+from modelyard.core.plans import MetricDefinition
+from modelyard.training import supervisor
+from modelyard.training.streams import RelaySettings
+
+asked = json.loads(sys.argv[1])
+outcome = Path(asked["outcome"])
+relay = asked["relay"]
+if "metrics" in relay:
+    relay["metrics"] = tuple(MetricDefinition(*metric) for metric in relay["metrics"])
+    relay["metrics_file"] = Path(relay["metrics_file"])
+command = Command(tuple(asked["argv"]), {"FROM": "command"}, outcome.parent, asked["ranks"])
+found = supervisor.run(command, os.environ, grace=asked["grace"], relay=RelaySettings(**relay))
+outcome.write_text(json.dumps(attrs.asdict(found)))
+"""
+
+
+class Supervised:
+    """A supervisor in a process of its own: it takes over signals and reaps children."""
+
+    def __init__(self, process, outcome):
+        self.process = process
+        self._outcome = outcome
+
+    @property
+    def outcome(self):
+        assert self.process.wait() == 0, self.process.stderr
+        told = json.loads(self._outcome.read_text())
+        stderr, ranks = _said(told.pop("stderr")), tuple(map(_said, told.pop("ranks")))
+        return Outcome(**told, stderr=stderr, ranks=ranks)
+
+
+def _said(told):
+    return Said(tuple((moment, text) for moment, text in told.pop("pieces")), **told)
+
+
+@pytest.fixture
+def supervise(start, tmp_path):
+    """Run Python source (or an argv) under a supervisor; `before` is run in its process first."""
+    numbers = count()
+
+    def make(source, *, before="", grace=30.0, ranks=0, relay=None, **options):
+        argv = [sys.executable, "-c", source] if isinstance(source, str) else source
+        folder = tmp_path / f"supervised-{next(numbers)}"
+        folder.mkdir()
+        asked = {"argv": argv, "grace": grace, "ranks": ranks, "relay": relay or {}}
+        asked["outcome"] = str(folder / "outcome.json")
+        process = start("-c", before + "\n" + DRIVER, json.dumps(asked), **options)
+        return Supervised(process, folder / "outcome.json")
 
     return make

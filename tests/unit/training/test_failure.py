@@ -2,19 +2,53 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
+from modelyard.core.contracts import RankFailure
 from modelyard.core.handover import FAILURE_BYTES, clip
+from modelyard.core.layout import JobLayout
 from modelyard.training import failure
 from modelyard.training.supervisor import Outcome
+from modelyard.training.tails import Said
 
 CODE = Path("/opt/ml/code")
 
+REPORT = """\
+Traceback (most recent call last):
+  File "/usr/bin/torchrun", line 8, in <module>
+    sys.exit(main())
+  File "/site-packages/torch/distributed/launcher/api.py", line 300, in launch_agent
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+============================================================
+train.py FAILED
+------------------------------------------------------------
+  exitcode  : 1 (pid: 12)
+============================================================
+"""
+
+
+def words(*texts, began=1000.0, ended=None, rank=None, host=""):
+    """What a process said, a text each second."""
+    pieces = tuple((began + number, text) for number, text in enumerate(texts))
+    return Said(pieces, began + len(texts) if ended is None else ended, rank, host)
+
 
 def said_of(stderr, *, exit_code=1, signal=0, stopped=False):
-    return failure.reason("train.py", Outcome(exit_code, signal, stopped, stderr), CODE)
+    return failure.reason("train.py", Outcome(exit_code, signal, stopped, words(stderr)), CODE)
+
+
+def raised(what, *, file="train.py", line=3):
+    return f'Traceback (most recent call last):\n  File "{CODE}/{file}", line {line}, in f\n    x\n{what}\n'
+
+
+def of_ranks(*ranks, exit_code=1, stderr=REPORT, first=None):
+    return failure.reason(
+        "train.py", Outcome(exit_code, 0, stopped=False, stderr=words(stderr), ranks=ranks), CODE, first
+    )
 
 
 @pytest.fixture
@@ -27,7 +61,7 @@ def reason(tmp_path):
         done = subprocess.run(
             [sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        outcome = Outcome(done.returncode, 0, stopped=False, stderr_tail=done.stderr)
+        outcome = Outcome(done.returncode, 0, stopped=False, stderr=words(done.stderr))
         return failure.reason("train.py", outcome, tmp_path)
 
     return make
@@ -60,21 +94,51 @@ def test_an_exception_without_a_message(reason):
     )
 
 
-@pytest.mark.parametrize("how", ["raise RuntimeError('second')", "raise RuntimeError('second') from error"])
-def test_of_chained_exceptions_the_one_that_ended_the_script(reason, how):
+@pytest.mark.parametrize(
+    ("how", "link"),
+    [
+        ("raise RuntimeError('second')", "while handling"),
+        ("raise RuntimeError('second') from error", "caused by"),
+    ],
+)
+def test_of_chained_exceptions_the_one_that_ended_the_script_and_what_it_follows(reason, how, link):
     source = f"try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    {how}\n"
-    assert reason(source).endswith(": RuntimeError: second (train.py, line 4, in <module>)")
-
-
-def test_of_a_message_of_many_lines_the_first(reason):
-    assert reason("raise ValueError('first\\nsecond\\n\\nthird: more')").endswith(
-        ": ValueError: first (train.py, line 1, in <module>)"
+    assert reason(source).endswith(
+        ": RuntimeError: second (train.py, line 4, in <module>); "
+        f"{link} ZeroDivisionError: division by zero (train.py, line 2, in <module>)"
     )
+
+
+def test_an_exception_that_was_logged_before_is_not_what_it_follows(reason):
+    source = """
+    import traceback
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        traceback.print_exc()
+    raise ValueError("bad")
+    """
+    assert reason(source).endswith(": ValueError: bad (train.py, line 7, in <module>)")
+
+
+def test_of_a_message_of_many_lines_all_that_there_is_room_for(reason):
+    said = reason("raise ValueError('first\\nsecond\\n\\n  third: more\\n' + 'x' * 2000)")
+    assert said.startswith(
+        "train.py exited with code 1: ValueError: first (train.py, line 1, in <module>)\n"
+        "second\n\n  third: more\nxxx"
+    )
+    assert len(said) == FAILURE_BYTES
+
+
+def test_a_long_message_does_not_hide_the_place(reason):
+    said = reason("raise ValueError('\U0001f600' * 2000)")
+    assert said.endswith("... (train.py, line 1, in <module>)")
+    assert FAILURE_BYTES - 4 < len(said.encode()) <= FAILURE_BYTES
 
 
 def test_a_note_does_not_hide_the_exception(reason):
     source = "error = ValueError('bad')\nerror.add_note('a note: look here')\nraise error\n"
-    assert reason(source).endswith(": ValueError: bad (train.py, line 3, in <module>)")
+    assert reason(source).endswith(": ValueError: bad (train.py, line 3, in <module>)\na note: look here")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +183,26 @@ def test_an_exception_group_of_what_was_never_raised(reason):
 
 def test_what_is_printed_after_the_traceback_does_not_hide_it(reason):
     source = "import atexit, os\natexit.register(os.write, 2, b'bye\\n')\nraise ValueError('bad')\n"
-    assert reason(source).endswith(": ValueError: bad (train.py, line 3, in <module>)")
+    assert reason(source).endswith(": ValueError: bad (train.py, line 3, in <module>)\nbye")
+
+
+def test_an_exception_in_colours():
+    text = (
+        raised("ValueError: bad")
+        .replace("ValueError", "\x1b[1;35mValueError\x1b[0m")
+        .replace("File", "\x1b[1mFile\x1b[0m")
+    )
+    assert said_of(text).endswith(": ValueError: bad (train.py, line 3, in f)")
+
+
+def test_a_line_of_another_thread_inside_a_traceback():
+    text = raised("ValueError: bad").replace("    x\n", "    x\n2026-01-01 12:00 INFO step 3\n")
+    assert said_of(text).endswith(": ValueError: bad (train.py, line 3, in f)")
+
+
+def test_an_exception_of_a_class_inside_a_function(reason):
+    source = "def f():\n    class Bad(Exception): pass\n    raise Bad('x')\nf()\n"
+    assert reason(source).endswith("f.<locals>.Bad: x (train.py, line 3, in f)")
 
 
 def test_a_recursion_error_is_short(reason):
@@ -168,7 +251,7 @@ def test_the_code_folder_is_left_out_also_behind_a_link(tmp_path):
     stderr = (
         f'Traceback (most recent call last):\n  File "{tmp_path}/real/train.py", line 1, in f\nOSError: x\n'
     )
-    outcome = Outcome(1, 0, stopped=False, stderr_tail=stderr)
+    outcome = Outcome(1, 0, stopped=False, stderr=words(stderr))
     assert failure.reason("train.py", outcome, tmp_path / "link").endswith(
         "OSError: x (train.py, line 1, in f)"
     )
@@ -199,19 +282,173 @@ def test_what_no_encoding_has_is_replaced():
     assert clip("a\ud800b") == "a?b"
 
 
+def test_a_script_that_was_killed_from_outside_did_not_die_of_what_it_said_before():
+    assert (
+        said_of(raised("ValueError: handled"), exit_code=143, signal=15) == "train.py was killed by SIGTERM"
+    )
+
+
+def test_the_last_line_of_a_shell_script(tmp_path):
+    done = subprocess.run(["/bin/sh", "-c", "no-such-program"], capture_output=True, text=True, check=False)
+    said = failure.reason(
+        "train.sh", Outcome(done.returncode, 0, stopped=False, stderr=words(done.stderr)), tmp_path
+    )
+    assert said.startswith("train.sh exited with code 127: ")
+    assert "no-such-program" in said
+
+
+# -- several ranks -----------------------------------------------------------------------------
+
+
+def test_the_rank_counts_that_raised_first():
+    late = words("step\n", "step\n", raised("RuntimeError: connection closed"), rank=0)
+    early = words("step\n", raised("ValueError: bad batch 17"), rank=1)
+    assert of_ranks(late, early) == (
+        "rank 1 of train.py exited with code 1: ValueError: bad batch 17 (train.py, line 3, in f)"
+    )
+
+
+def test_a_rank_that_lived_on_after_its_traceback_does_not():
+    handled = words(raised("OSError: handled"), ended=1100.0, rank=0)
+    failed = words(raised("ValueError: bad"), began=1099.0, rank=1)
+    assert of_ranks(handled, failed).startswith("rank 1 of train.py exited with code 1: ValueError: bad")
+
+
+def test_the_rank_counts_that_the_tool_names():
+    ranks = [words(raised(f"ValueError: of {n}"), rank=n, host="algo-2") for n in (2, 3)]
+    assert of_ranks(*ranks, first=RankFailure(3, 5)) == (
+        "rank 3 of train.py on algo-2 exited with code 5: ValueError: of 3 (train.py, line 3, in f)"
+    )
+
+
+def test_a_rank_that_was_killed():
+    ranks = [words(raised("RuntimeError: connection closed"), rank=0), words("step 3\n", rank=1)]
+    assert of_ranks(*ranks, first=RankFailure(1, -9)) == (
+        "rank 1 of train.py was killed by SIGKILL (often: out of memory)"
+    )
+
+
+def test_a_rank_of_another_host():
+    assert of_ranks(words(rank=0, host="algo-1"), first=RankFailure(1, 3)) == (
+        "rank 1 of train.py exited with code 3"
+    )
+
+
+def test_one_rank_alone_is_the_script():
+    assert of_ranks(words(raised("ValueError: bad"), rank=0), first=RankFailure(0, 1)) == (
+        "train.py exited with code 1: ValueError: bad (train.py, line 3, in f)"
+    )
+
+
+def test_without_words_of_a_rank_those_of_the_command():
+    ranks = [words(rank=0), words("a warning\n", rank=1)]
+    assert of_ranks(*ranks, stderr="no route to host\n", exit_code=255) == (
+        "train.py exited with code 255: no route to host"
+    )
+
+
+def test_a_host_of_several_without_ranks():
+    outcome = Outcome(2, 0, stopped=False, stderr=words(raised("ValueError: bad"), host="algo-2"))
+    assert failure.reason("train.py", outcome, CODE) == (
+        "train.py on algo-2 exited with code 2: ValueError: bad (train.py, line 3, in f)"
+    )
+
+
+def test_what_torch_marks_as_a_ranks_and_the_report_after_it():
+    def marked(rank, text):
+        return "".join(f"[rank{rank}]: {line}\n" for line in text.splitlines())
+
+    stderr = (
+        marked(1, raised("ValueError: bad batch 17\nof 18"))
+        + marked(0, raised("RuntimeError: connection closed"))
+        + "[rank0]:[W1121 ProcessGroup.cpp:1250] Warning: not destroyed\n"
+        + REPORT
+    )
+    assert said_of(stderr) == (
+        "train.py exited with code 1: ValueError: bad batch 17 (train.py, line 3, in f)\nof 18"
+    )
+
+
+def test_the_report_of_torchrun_does_not_hide_a_traceback_without_a_mark():
+    assert said_of(raised("ValueError: bad") + REPORT).endswith(": ValueError: bad (train.py, line 3, in f)")
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "first", "expected"),
+    [
+        (1, None, 1),
+        (1, RankFailure(1, 7), 7),
+        (1, RankFailure(1, -9), 137),
+        (1, RankFailure(1, 0), 1),
+        (0, RankFailure(1, 7), 0),  # The tool has started it again.
+    ],
+)
+def test_the_exit_code_is_that_of_the_rank_that_failed_first(exit_code, first, expected):
+    assert failure.exit_code(Outcome(exit_code, 0, stopped=False), first) == expected
+
+
+def test_the_moment_of_a_failure_is_when_its_traceback_was_whole():
+    assert failure.moment(words("step\n", raised("ValueError: bad"), "bye\n", ended=1009.0)) == 1001.0
+    assert failure.moment(words("step\n", "step\n", ended=1009.0)) == 1009.0
+
+
+# -- the file ----------------------------------------------------------------------------------
+
+
 def test_a_reason_is_recorded(tmp_path):
     assert failure.record(tmp_path / "failure", "it failed") == "it failed"
     assert (tmp_path / "failure").read_text() == "it failed"
+    assert not (tmp_path / "failure.log").exists()
+
+
+def test_all_that_was_said_is_recorded_beside_it_and_the_moment_is_the_files(tmp_path):
+    layout = JobLayout(tmp_path)
+    layout.output.mkdir()
+    failure.record(layout.failure, "it failed", "all\nof it\n", 1234.5)
+    assert layout.failure_log.read_text() == "all\nof it\n"
+    assert layout.failure.stat().st_mtime == 1234.5
 
 
 def test_the_users_own_reason_is_kept_and_clipped_for_whoever_asks(tmp_path):
     (tmp_path / "failure").write_bytes(b"mine \xff" + b"x" * 2000)
-    said = failure.record(tmp_path / "failure", "it failed")
+    said = failure.record(tmp_path / "failure", "it failed", at=1.0)
     assert said.startswith("mine \ufffdxxx")
     assert len(said.encode()) == FAILURE_BYTES
     assert (tmp_path / "failure").read_bytes() == b"mine \xff" + b"x" * 2000
+    assert (tmp_path / "failure").stat().st_mtime > 1.0
 
 
 def test_an_empty_file_of_the_user_is_no_reason(tmp_path):
     (tmp_path / "failure").touch()
     assert failure.record(tmp_path / "failure", "it failed") == "it failed"
+
+
+@pytest.mark.parametrize("place", ["full", "gone"])
+def test_where_nothing_can_be_written_the_log_says_it(tmp_path, capsys, place):
+    path = tmp_path / "nowhere" / "failure"
+    if place == "full":
+        path.parent.mkdir()
+        path.symlink_to("/dev/full")
+    assert failure.record(path, "it failed", "all") == "it failed"
+    assert "modelyard: it failed\n" in capsys.readouterr().err
+
+
+def test_the_failure_of_a_script_from_its_start_to_the_record(supervise, tmp_path):
+    before = time.time()
+    source = """
+import sys, time, traceback
+try:
+    raise ValueError("no data")
+except ValueError:
+    traceback.print_exc()
+time.sleep(1)
+sys.exit(5)
+"""
+    outcome = supervise(source).outcome
+    said = failure.witness(outcome)
+    failure.record(
+        tmp_path / "failure", failure.reason("-c", outcome, tmp_path), said.text, failure.moment(said)
+    )
+    assert "exited with code 5: ValueError: no data" in (tmp_path / "failure").read_text()
+    assert "Traceback" in (tmp_path / "failure.log").read_text()
+    assert before < (tmp_path / "failure").stat().st_mtime < said.ended - 0.5

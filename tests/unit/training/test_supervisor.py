@@ -1,54 +1,17 @@
 """The supervisor takes over signals and reaps children: it runs in a process of its own here."""
 
-import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from modelyard.training import supervisor
-from modelyard.training.supervisor import _Lines, _parts
+from modelyard.training.lines import LONGEST
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-
-DRIVER = """
-import json, os, sys
-from pathlib import Path
-from modelyard.core.contracts import Command
-from modelyard.training import supervisor
-
-argv, grace, outcome = json.loads(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
-found = supervisor.run(Command(tuple(argv), {"FROM": "command"}, outcome.parent), os.environ, grace=grace)
-outcome.write_text(json.dumps([found.exit_code, found.signal, found.stopped, found.stderr_tail]))
-"""
-
-
-class Supervised:
-    def __init__(self, process, outcome):
-        self.process = process
-        self._outcome = outcome
-
-    @property
-    def outcome(self):
-        assert self.process.wait() == 0, self.process.stderr
-        return supervisor.Outcome(*json.loads(self._outcome.read_text()))
-
-
-@pytest.fixture
-def supervise(start, tmp_path):
-    """Run Python source (or an argv) under a supervisor, in a process of its own."""
-
-    def make(source, *, grace=30.0, **options):
-        argv = [sys.executable, "-c", source] if isinstance(source, str) else source
-        outcome = tmp_path / "outcome.json"
-        return Supervised(start("-c", DRIVER, json.dumps(argv), str(grace), str(outcome), **options), outcome)
-
-    return make
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
@@ -118,23 +81,22 @@ for pid in children:
     }
 
 
-def test_lines_of_several_supervisors_stay_whole_in_one_pipe(start, tmp_path):
+def test_lines_of_several_supervisors_stay_whole_in_one_pipe(supervise):
     source = "import sys\nfor _ in range(200): print(sys.argv[1] * 1000, flush=True)"
     reading, writing = os.pipe()
-    runs = []
-    for letter in "ab":
-        (tmp_path / letter).mkdir()
-        argv = json.dumps([sys.executable, "-c", source, letter])
-        shared = f"import os; os.dup2({writing}, 1)\n{DRIVER}"
-        runs.append(start("-c", shared, argv, "1", str(tmp_path / letter / "outcome"), pass_fds=[writing]))
+    shared = f"import os; os.dup2({writing}, 1)"
+    runs = [
+        supervise([sys.executable, "-c", source, letter], before=shared, pass_fds=[writing])
+        for letter in "ab"
+    ]
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         lines = pipe.read().decode().splitlines()
-    assert [run.wait() for run in runs] == [0, 0]
+    assert [run.outcome.exit_code for run in runs] == [0, 0]
     assert sorted(lines) == ["a" * 1000] * 200 + ["b" * 1000] * 200
 
 
-def test_ten_megabytes_without_a_newline_come_out_unchanged_and_are_not_kept(supervise, tmp_path):
+def test_ten_megabytes_without_a_newline_come_out_in_bounded_lines_and_are_not_kept(supervise, tmp_path):
     measured = tmp_path / "kilobytes"
     source = f"""
 import sys, psutil
@@ -146,7 +108,9 @@ open({str(measured)!r}, "w").write(str(psutil.Process().parent().memory_info().r
 """
     run = supervise(source)
     assert run.outcome.exit_code == 0
-    assert run.process.stdout == "x" * 65536 * 160 + "\n"
+    lines = run.process.stdout.splitlines()
+    assert "".join(lines) == "x" * 65536 * 160
+    assert max(map(len, lines)) <= LONGEST + 65536
     # An interpreter with our imports has some 30 MB; ten more would be the output.
     quiet = supervise("import psutil; print(psutil.Process().parent().memory_info().rss // 1024)")
     assert quiet.outcome.exit_code == 0
@@ -158,14 +122,16 @@ def test_bytes_that_are_not_utf8_pass_unchanged(supervise):
         "import sys; sys.stdout.buffer.write(bytes(range(256))); sys.stderr.buffer.write(b'\\xff\\xfe')"
     )
     assert run.outcome.stderr_tail == "\ufffd\ufffd\n"
-    assert run.process.out.read_bytes() == bytes(range(256)) + b"\n"
+    # But for what a carriage return starts over.
+    assert run.process.out.read_bytes() == bytes(range(11)) + bytes(range(256))[14:] + b"\n"
 
 
 def test_the_tail_is_the_end_and_at_most_64_kib(supervise):
     run = supervise("import sys\nfor i in range(20000): print(f'line {i:05}', file=sys.stderr)")
     tail = run.outcome.stderr_tail
     assert tail.endswith("line 19999\n")
-    assert len(tail) == 64 * 1024
+    assert 64 * 1024 - len("line 12345\n") < len(tail) <= 64 * 1024
+    assert tail.startswith("line ")
     assert run.process.stderr.endswith(tail)
 
 
@@ -246,20 +212,59 @@ while True:
     assert run.outcome.signal == signal.SIGKILL
 
 
-def test_a_signal_that_comes_before_the_child_is_passed_on(start, tmp_path):
+def test_a_signal_that_comes_while_the_child_starts_is_passed_on(supervise):
     early = """
-import signal
-from modelyard.training import supervisor
-started = supervisor._started
-def late(*arguments):
+import signal, subprocess
+started = subprocess.Popen
+def late(*arguments, **options):
+    child = started(*arguments, **options)
     signal.raise_signal(signal.SIGTERM)
-    return started(*arguments)
-supervisor._started = late
+    return child
+subprocess.Popen = late
 """
-    outcome = tmp_path / "outcome.json"
-    argv = json.dumps([sys.executable, "-c", "import time; time.sleep(60)"])
-    run = Supervised(start("-c", early + DRIVER, argv, "30", str(outcome)), outcome).outcome
-    assert (run.signal, run.stopped) == (signal.SIGTERM, True)
+    outcome = supervise("import time; time.sleep(60)", before=early).outcome
+    assert (outcome.signal, outcome.stopped) == (signal.SIGTERM, True)
+
+
+def test_a_signal_that_comes_before_the_command_leaves_it_unstarted(start, tmp_path):
+    source = """
+import os, signal, sys
+from pathlib import Path
+from modelyard.core.contracts import Command
+from modelyard.training import supervisor
+
+with supervisor.signals() as stop:
+    assert not stop.pending
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.pending
+    touch = Command((sys.executable, "-c", "open('started', 'w')"), {}, Path.cwd())
+    print(supervisor.run(touch, os.environ, stop=stop))
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+    process = start("-c", source, cwd=tmp_path)
+    assert process.wait() == 0, process.stderr
+    said, restored = process.stdout.splitlines()
+    assert said.startswith("Outcome(exit_code=130, signal=2, stopped=True,")
+    assert restored == "True"
+    assert not (tmp_path / "started").exists()
+
+
+def test_several_commands_run_under_the_same_signals(start, tmp_path):
+    source = """
+import os, sys
+from pathlib import Path
+from modelyard.core.contracts import Command
+from modelyard.training import supervisor
+
+with supervisor.signals() as stop:
+    for code in (0, 3):
+        command = Command((sys.executable, "-c", f"print({code}); raise SystemExit({code})"), {}, Path.cwd())
+        print(supervisor.run(command, os.environ, stop=stop).exit_code, file=sys.stderr)
+"""
+    process = start("-c", source, cwd=tmp_path)
+    assert process.wait() == 0
+    assert (process.stdout, process.stderr) == ("0\n3\n", "0\n3\n")
 
 
 @linux_only
@@ -330,82 +335,110 @@ def test_a_program_that_is_not_there_is_named(supervise, argv):
     assert f"No such file or directory: '{argv[0]}'" in run.process.stderr
 
 
-def test_a_reader_that_has_gone_does_not_stop_the_script(start, tmp_path):
+def test_a_reader_that_has_gone_does_not_stop_the_script(supervise):
     source = "import sys\nfor i in range(20000): print('x' * 100)\nsys.exit(4)"
     reading, writing = os.pipe()
-    outcome = tmp_path / "outcome.json"
-    broken = f"import os; os.dup2({writing}, 1)\n{DRIVER}"
-    process = start(
-        "-c", broken, json.dumps([sys.executable, "-c", source]), "1", str(outcome), pass_fds=[writing]
-    )
+    run = supervise(source, before=f"import os; os.dup2({writing}, 1)", pass_fds=[writing])
     os.close(reading)
     os.close(writing)
-    assert Supervised(process, outcome).outcome.exit_code == 4
+    assert run.outcome.exit_code == 4
 
 
-def test_a_terminal_that_was_made_non_blocking_loses_nothing(start, tmp_path):
+def test_a_stream_that_was_never_open_does_not_stop_the_script(supervise):
+    run = supervise("print('x'); raise SystemExit(4)", before="import os; os.close(1)")
+    assert run.outcome.exit_code == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_does_not_stop_the_script(supervise):
+    source = "import sys\nfor i in range(20000): print('x' * 100)\nsys.exit(4)"
+    full = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    assert supervise(source, before=full).outcome.exit_code == 4
+
+
+def test_a_terminal_that_was_made_non_blocking_loses_nothing(supervise):
     source = "for i in range(5000): print('x' * 99)"
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    outcome = tmp_path / "outcome.json"
-    shared = f"import os; os.dup2({writing}, 1)\n{DRIVER}"
-    process = start(
-        "-c", shared, json.dumps([sys.executable, "-c", source]), "1", str(outcome), pass_fds=[writing]
-    )
+    run = supervise(source, before=f"import os; os.dup2({writing}, 1)", pass_fds=[writing])
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert pipe.read() == (b"x" * 99 + b"\n") * 5000
-    assert Supervised(process, outcome).outcome.exit_code == 0
+    assert run.outcome.exit_code == 0
 
 
-def test_a_failure_of_the_supervisor_leaves_nothing_running(start, tmp_path):
+STALLED = """
+import os, signal, sys, time
+def stop(*_):
+    open("stopped", "w").close()
+    os._exit(7)
+signal.signal(signal.SIGTERM, stop)
+os.set_blocking(1, False)
+written = 0
+while written < 3_000_000:
+    try:
+        written += os.write(1, b"x" * 99 + b"\\n")
+    except BlockingIOError:
+        if written > 1_000_000 and not os.path.exists("held"):
+            open("held", "w").write(str(written))
+        time.sleep(0.01)
+os._exit(3)
+"""
+
+
+@pytest.fixture
+def stalled(supervise, eventually, tmp_path):
+    """A script whose output nobody reads any more, and the end to read it from."""
+    reading, writing = os.pipe()
+    run = supervise(STALLED, before=f"import os; os.dup2({writing}, 1)", pass_fds=[writing])
+    os.close(writing)
+    eventually((tmp_path / "supervised-0" / "held").exists, "the script's pipe is full")
+    yield run, reading
+    os.close(reading)
+
+
+def test_a_reader_that_comes_back_has_lost_nothing(stalled):
+    run, reading = stalled
+    with os.fdopen(os.dup(reading), "rb") as pipe:
+        assert pipe.read() == (b"x" * 99 + b"\n") * 30_000
+    assert run.outcome.exit_code == 3
+
+
+def test_what_nobody_reads_is_held_back_and_not_kept(stalled):
+    run, _ = stalled
+    assert psutil.Process(run.process.popen.pid).memory_info().rss < 100_000_000
+    run.process.popen.kill()
+
+
+@linux_only
+def test_signals_are_passed_on_and_orphans_reaped_while_nobody_reads(stalled, eventually, tmp_path):
+    run, _ = stalled
+    (script,) = psutil.Process(run.process.popen.pid).children()
+    run.process.terminate()
+    eventually((tmp_path / "supervised-0" / "stopped").exists, "SIGTERM arrives")
+    eventually(lambda: not script.is_running(), "the script is reaped")
+    assert run.outcome.exit_code == 7
+
+
+def test_a_failure_of_the_supervisor_leaves_nothing_running(supervise, tmp_path):
     broken = """
-from modelyard.training import supervisor
-def fail(*_):
-    raise OSError("no")
-supervisor._read = fail
+from modelyard.training import streams
+class Broken(streams.Lines):
+    def feed(self, chunk):
+        raise OSError("no")
+streams.Lines = Broken
 """
     source = "import os, time\nopen('pid', 'w').write(str(os.getpid()))\nprint(flush=True)\ntime.sleep(60)"
-    argv = json.dumps([sys.executable, "-c", source])
-    process = start("-c", broken + DRIVER, argv, "1", str(tmp_path / "outcome"))
-    assert process.wait() == 1
-    assert not psutil.pid_exists(int(Path(tmp_path, "pid").read_text()))
+    run = supervise(source, before=broken)
+    assert run.process.wait() == 1
+    assert not psutil.pid_exists(int(Path(tmp_path, "supervised-0", "pid").read_text()))
 
 
-# -- lines -------------------------------------------------------------------------------------
-
-CHUNKS = st.lists(
-    st.one_of(st.binary(max_size=40), st.sampled_from([b"\n", b"x" * 40_000, b"y" * 70_000 + b"\n"]))
-)
-
-
-@given(CHUNKS)
-def test_lines_lose_and_add_nothing_but_a_last_newline(chunks):
-    emitted = []
-    lines = _Lines(emitted.append)
-    for chunk in chunks:
-        lines.feed(chunk)
-        assert len(lines._partial) <= supervisor._TAIL_BYTES
-    lines.flush()
-    whole = b"".join(chunks)
-    ended = whole if whole.endswith(b"\n") or not whole else whole + b"\n"
-    assert b"".join(emitted) == ended
-    assert all(part.endswith(b"\n") or len(part) > supervisor._TAIL_BYTES for part in emitted)
-    assert lines.tail() == ended[-supervisor._TAIL_BYTES :].decode("utf-8", "replace")
-
-
-@given(CHUNKS)
-def test_what_is_remembered_is_bounded(chunks):
-    lines = _Lines(lambda _: None)
-    for chunk in chunks * 5:
-        lines.feed(chunk)
-    longest = max(map(len, chunks), default=0)
-    assert sum(map(len, lines._seen)) <= 2 * supervisor._TAIL_BYTES + longest
-
-
-@given(st.lists(st.sampled_from([b"\n", b"x" * 1000, b"y" * 4095, b"z" * 5000, b"a\n"])).map(b"".join))
-def test_parts_are_whole_lines_that_a_pipe_takes_in_one_piece(data):
-    parts = list(_parts(data))
-    assert b"".join(parts) == data
-    assert all(part.endswith(b"\n") for part in parts[:-1])
-    assert all(len(part) <= 4096 or part.find(b"\n") in (-1, len(part) - 1) for part in parts)
+def test_an_idle_supervisor_does_nothing(supervise):
+    run = supervise("import time\nprint('ready', flush=True)\ntime.sleep(2)")
+    run.process.wait_for("ready")
+    process = psutil.Process(run.process.popen.pid)
+    before = process.num_ctx_switches().voluntary
+    time.sleep(1)
+    assert process.num_ctx_switches().voluntary - before < 5
+    assert run.outcome.exit_code == 0
