@@ -52,8 +52,9 @@ class Provider(Generic[P]):
         return self.cls(**(options or {}))
 
     def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
-        """Return what a plan records of this provider. Raises `InvalidPlanError` as `create` does."""
-        self._check(options or {})
+        """Return what a plan records of this provider. Raises what `create` raises."""
+        if options:
+            self.create(options)
         return ProviderRef(self.name, options or {}, self.distribution, self.version)
 
     def _check(self, options: Mapping[str, Any]) -> None:

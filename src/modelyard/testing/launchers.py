@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,11 +177,13 @@ class LauncherContract:
 
     def _run(self, command: Command) -> None:
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        # Of its own, and gone with the test: tools leave files there.
+        scratch = tempfile.TemporaryDirectory()
         try:
             done = subprocess.run(
                 command.argv,
                 cwd=command.cwd,
-                env={**os.environ, **address, **command.environ},
+                env={**os.environ, **address, "TMPDIR": scratch.name, **command.environ},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -191,6 +194,8 @@ class LauncherContract:
             raise AssertionError(f"the command {command.argv} cannot be run: {error}") from error
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"not ended after {_RUN_SECONDS} s: {command.argv}") from error
+        finally:
+            scratch.cleanup()
         said = f"{done.stdout[-500:]}{done.stderr[-500:]}"
         assert done.returncode == 0, f"the command {command.argv} ended with {done.returncode}: {said}"
 

@@ -10,6 +10,8 @@ from modelyard.core.hookspecs import hookimpl
 def modelyard_register_launchers() -> Iterable[type[Launcher]]:
     """Return the built-in launcher classes."""
     # Imported here: a job needs one of them, and starts sooner without the others.
+    from modelyard.plugins.launchers.mpirun import MpirunLauncher
     from modelyard.plugins.launchers.process import ProcessLauncher
+    from modelyard.plugins.launchers.torchrun import TorchrunLauncher
 
-    return (ProcessLauncher,)
+    return (ProcessLauncher, TorchrunLauncher, MpirunLauncher)

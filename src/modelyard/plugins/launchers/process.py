@@ -1,25 +1,27 @@
 """One process per host: what runs where no ``distribution`` is asked for."""
 
-import sys
 from typing import ClassVar
 
 import attrs
 
 from modelyard.core.contracts import Command, EntryPoint, Hardware, Host
+from modelyard.plugins.launchers import options
 
 
 @attrs.frozen
 class ProcessLauncher:
-    """Runs the script once on each host, with the Python that runs the job.
+    """Runs the entry point once on each host.
 
     A script that wants a process group starts it itself, from ``SM_HOSTS``, ``SM_CURRENT_HOST``,
-    ``MASTER_ADDR`` and ``MASTER_PORT``.
+    ``MASTER_ADDR`` and ``MASTER_PORT``. ``profile``: the variables and arguments that it expects,
+    those of SageMaker's training toolkit (``toolkit``) or of SDK v3's drivers (``drivers``).
     """
 
     name: ClassVar[str] = "process"
     distributions: ClassVar[tuple[str, ...]] = ()
 
+    profile: str = options.profile()
+
     def command(self, entry: EntryPoint, host: Host, hardware: Hardware) -> Command:
-        """Return ``python SCRIPT ARGUMENTS``, or ``sh SCRIPT ARGUMENTS`` for a ``.sh`` file."""
-        interpreter = "/bin/sh" if entry.program.endswith(".sh") else sys.executable
-        return Command((interpreter, entry.program, *entry.arguments), {}, entry.code_dir)
+        """Return the entry point's own command: nothing comes between it and the job."""
+        return Command(entry.argv, {}, entry.code_dir)

@@ -1,0 +1,189 @@
+"""The programs that let mpirun reach hosts: ``python -m modelyard.plugins.launchers.mpi_hosts``.
+
+``lead CLUSTER -- MPIRUN...``
+    the master: finds all workers, runs mpirun, and tells them how it ended;
+``serve CLUSTER``
+    a worker: starts what mpirun wants started, with the environment of its own host;
+``reach HOST COMMAND...``
+    what mpirun starts in place of ssh;
+``join SOCKET``
+    what ssh, or the agent in its place, starts on a worker: connects it with the one that serves;
+``abort STATUS``
+    what a rank of MPICH's mpirun that failed has to say.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from modelyard.core.processes import die_with_parent
+from modelyard.plugins.launchers.mpi_ranks import RankSignal, abort
+from modelyard.plugins.launchers.mpi_wire import (
+    EXIT,
+    LEAD,
+    OUTPUT,
+    PATIENCE,
+    RUN,
+    SIGNAL,
+    Channel,
+    Cluster,
+    HostError,
+    say,
+)
+
+CLUSTER = "MODELYARD_MPI_CLUSTER"
+"""What `lead` tells `reach`, which mpirun starts."""
+
+_KILL_SECONDS = 3.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of the programs and return its exit status."""
+    try:
+        match argv:
+            case ["lead", cluster, "--", *command]:
+                return Lead(Cluster.from_json(cluster)).run(command)
+            case ["serve", cluster]:
+                from modelyard.plugins.launchers.mpi_serve import Server
+
+                return Server(Cluster.from_json(cluster)).run()
+            case ["reach", *words]:
+                return reach(Cluster.from_json(os.environ[CLUSTER]), words)
+            case ["join", name]:
+                return join(name)
+            case ["abort", status]:
+                return abort(int(status))
+    except HostError as error:
+        say(str(error))
+        return 1
+    say(f"unknown: {' '.join(argv)}")
+    return 2
+
+
+class Lead:
+    """Runs mpirun between the moment when all workers are there and the one when they are told to end."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._channels: dict[str, Channel] = {}
+        self._mpirun: subprocess.Popen[bytes]
+        self._ranks = RankSignal()
+
+    def run(self, command: Sequence[str]) -> int:
+        """Return mpirun's exit status, or 128 plus the number of the signal that ended it.
+
+        Raises `HostError` where a worker cannot be reached.
+        """
+        status = 1
+        try:
+            self._find_workers()
+            status = self._run(command)
+        finally:
+            for channel in self._channels.values():
+                with contextlib.suppress(OSError):
+                    channel.send(EXIT, str(status).encode())
+                channel.close()
+        return status
+
+    def _find_workers(self) -> None:
+        if not self._cluster.workers:
+            return
+        from modelyard.plugins.launchers.mpi_connect import connect  # One host starts sooner without.
+
+        deadline = time.monotonic() + self._cluster.timeout
+        for name in self._cluster.workers:
+            channel = self._channels[name] = connect(self._cluster, name, deadline)
+            channel.send(LEAD)
+
+    def _run(self, command: Sequence[str]) -> int:
+        parent = os.getpid()
+        self._mpirun = subprocess.Popen(
+            command,
+            env={**os.environ, CLUSTER: self._cluster.to_json()},
+            stdin=subprocess.DEVNULL,
+            # A group of its own: a signal for the job's group is for the ranks, see `RankSignal`.
+            process_group=0,
+            # Safe: this process has one thread yet, and the call is a single system call.
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent),  # noqa: PLW1509
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self._stop(number))
+        for name, channel in self._channels.items():
+            threading.Thread(target=self._watch, args=(name, channel), daemon=True).start()
+        code = self._mpirun.wait()
+        return 128 - code if code < 0 else code
+
+    def _stop(self, number: int) -> None:
+        for channel in self._channels.values():
+            with contextlib.suppress(OSError):
+                channel.send(SIGNAL, str(number).encode())
+        if not self._ranks.send(number):  # They are not there yet, or all elsewhere.
+            self._mpirun.send_signal(number)
+
+    def _watch(self, name: str, channel: Channel) -> None:
+        """End mpirun when a worker is lost: not every mpirun notices."""
+        with contextlib.suppress(HostError, OSError, EOFError):
+            channel.receive()
+        if self._mpirun.poll() is not None:
+            return
+        say(f"{self._cluster.name} has lost {name}")
+        self._mpirun.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._mpirun.wait(_KILL_SECONDS)
+        self._mpirun.kill()
+
+
+def reach(cluster: Cluster, words: Sequence[str]) -> int:
+    """Run a command on a host, as ``ssh [OPTIONS] HOST COMMAND...`` does; return its exit status."""
+    from modelyard.plugins.launchers.mpi_connect import connect
+
+    name, *command = [*_after_options(words)]
+    channel = connect(cluster, name, time.monotonic() + PATIENCE)
+    channel.send(RUN, " ".join(command).encode())
+    try:
+        while (frame := channel.receive())[0] == OUTPUT:
+            os.write(2, frame[1])
+    except EOFError as error:
+        raise HostError(f"{name} has gone") from error
+    return int(frame[1])
+
+
+def _after_options(words: Sequence[str]) -> Sequence[str]:
+    """Return the words from the first that is no option: those that mpirun gives to ssh have no values."""
+    first = next(i for i, word in enumerate(words) if not word.startswith("-"))
+    return words[first:]
+
+
+def join(name: str) -> int:
+    """Copy between the standard streams and the Unix socket of this host's server."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(f"\0{name}")
+        except ConnectionRefusedError as error:
+            raise HostError(f"nothing serves at {name.partition('/')[2]} yet") from error
+        while True:
+            ready, _, _ = select.select((0, sock.fileno()), (), ())
+            if sock.fileno() in ready:
+                if not (data := sock.recv(64 * 1024)):
+                    return 0
+                _write_all(1, data)
+            if 0 in ready:
+                if not (data := os.read(0, 64 * 1024)):
+                    return 0
+                sock.sendall(data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""What a worker of an MPI job runs: it starts what mpirun wants started, as a child of its own."""
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from modelyard.core.processes import become_subreaper, end_descendants
+from modelyard.plugins.launchers.mpi_connect import keep_alive, listen
+from modelyard.plugins.launchers.mpi_ranks import RankSignal
+from modelyard.plugins.launchers.mpi_wire import (
+    EXIT,
+    LEAD,
+    OUTPUT,
+    PATIENCE,
+    READY,
+    RUN,
+    SIGNAL,
+    Channel,
+    Cluster,
+    HostError,
+    admit,
+    reason,
+    say,
+)
+
+_SAY_SECONDS = 30.0
+_END_SECONDS = 2.0
+
+
+class Server:
+    """Waits for the master, and lives as long as the master's connection.
+
+    What it starts has the environment of this host's job, and ends with it.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._led = threading.Event()
+        self._status: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._running: list[threading.Thread] = []
+        self._ranks = RankSignal()
+
+    def run(self) -> int:
+        """Return the exit status of the master. Raises `HostError` where the master does not come."""
+        become_subreaper()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self._ranks.send(number))
+        try:
+            with listen(self._cluster) as listener:
+                threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+                self._wait_for_master()
+                return self._status.get()
+        finally:
+            end_descendants(_END_SECONDS)
+
+    def _wait_for_master(self) -> None:
+        cluster = self._cluster
+        deadline = time.monotonic() + cluster.timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if self._led.wait(min(left, _SAY_SECONDS)):
+                return
+            say(f"{cluster.name} is waiting for {cluster.master}")
+        raise HostError(
+            f"{cluster.master} did not come within {cluster.timeout:g} s; a longer start_timeout waits longer"
+        )
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # Closed: the job is over.
+            while True:
+                sock, _ = listener.accept()
+                threading.Thread(target=self._attend, args=(sock,), daemon=True).start()
+
+    def _attend(self, sock: socket.socket) -> None:
+        channel = Channel(sock)
+        try:
+            kind, payload = self._asked(sock, channel)
+        except (HostError, OSError, EOFError) as error:
+            say(f"{self._cluster.name} refused a connection: {reason(error)}")
+        else:
+            with contextlib.suppress(HostError, OSError, EOFError):
+                self._run(channel, payload.decode()) if kind == RUN else self._follow(channel)
+        channel.close()
+
+    def _asked(self, sock: socket.socket, channel: Channel) -> tuple[bytes, bytes]:
+        """Return what a peer wants that has shown who it is. Raises `HostError` for anything else."""
+        channel.wait(PATIENCE)
+        admit(sock, self._cluster.key, self._cluster.name)
+        keep_alive(sock)
+        channel.send(READY)
+        kind, payload = channel.receive()
+        if kind not in {RUN, LEAD} or (kind == LEAD and self._led.is_set()):
+            raise HostError(f"it asks for {kind!r}")
+        channel.wait(None)
+        return kind, payload
+
+    def _follow(self, channel: Channel) -> None:
+        """Hold the master's connection: its end is the end of this host's part."""
+        self._led.set()
+        status = 1
+        try:
+            while (frame := channel.receive())[0] == SIGNAL:
+                self._ranks.send(int(frame[1]))
+            status = int(frame[1])
+            # The master is done, and so will be what it started here: in a moment, by itself.
+            deadline = time.monotonic() + _END_SECONDS
+            for thread in self._running:
+                thread.join(max(0.0, deadline - time.monotonic()))
+        except (HostError, OSError, EOFError):
+            say(f"{self._cluster.name} has lost {self._cluster.master}")
+        finally:
+            self._status.put(status)
+
+    def _run(self, channel: Channel, command: str) -> None:
+        """Run a command until it ends, or until the one who wants it has gone."""
+        process = subprocess.Popen(
+            ("/bin/sh", "-c", command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        relay = threading.Thread(target=_relay, args=(process, channel), daemon=True)
+        self._running.append(relay)
+        relay.start()
+        try:
+            channel.receive()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _relay(process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+    """Send the output of a process, and how it ended."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    with process, contextlib.suppress(OSError):
+        while chunk := os.read(process.stdout.fileno(), 64 * 1024):
+            channel.send(OUTPUT, chunk)
+        code = process.wait()
+        channel.send(EXIT, str(128 - code if code < 0 else code).encode())

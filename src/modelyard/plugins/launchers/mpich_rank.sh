@@ -1,0 +1,20 @@
+# Starts one rank below MPICH's mpirun: `sh mpich_rank.sh PYTHON PROGRAM ARGUMENT...`
+#
+# MPICH's mpirun waits for the other ranks when one exits with a status other than 0, and never says
+# which rank it was. So the rank has a parent that says so, and has mpirun end the others.
+python=$1
+shift
+
+"$@" <&0 &
+rank=$!
+trap 'kill -TERM "$rank" 2>/dev/null' TERM
+wait "$rank"
+status=$?
+# A signal ends the wait and not the rank.
+while kill -0 "$rank" 2>/dev/null; do
+    wait "$rank"
+    status=$?
+done
+[ "$status" -eq 0 ] && exit 0
+echo "modelyard: rank ${PMI_RANK:-0} ended with status $status" >&2
+exec "$python" -P -m modelyard.plugins.launchers.mpi_hosts abort "$status"

@@ -1,0 +1,17 @@
+"""The ranks of one host: how many there are, and how a launcher's tool starts each of them."""
+
+from pathlib import Path
+
+from modelyard.core.contracts import Hardware
+
+_SHIM = Path(__file__).with_name("rank.sh")
+
+
+def ranks_on(hardware: Hardware) -> int:
+    """Return how many processes use a host well: one per accelerator; one for all of its CPUs."""
+    return 1 if hardware.device_type == "cpu" else max(1, hardware.device_count())
+
+
+def as_rank(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return `argv` as the command of a rank, which is told its number and has streams of its own."""
+    return ("/bin/sh", str(_SHIM), *argv)
