@@ -20,6 +20,7 @@
     ├── JobError
     │   ├── JobExistsError
     │   ├── JobNotFoundError (LookupError)
+    │   ├── InstallError                          pip could not install what the source asks for
     │   ├── JobFailedError                        .job_name, .reason
     │   └── JobStoppedError                       .job_name, .reason
     └── EndpointError
@@ -108,6 +109,10 @@ class JobExistsError(JobError):
 
 class JobNotFoundError(JobError, LookupError):
     """No training job of that name is known to the backend."""
+
+
+class InstallError(JobError):
+    """What a job's source asks pip for could not be installed."""
 
 
 class JobFailedError(JobError):

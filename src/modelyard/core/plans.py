@@ -4,13 +4,13 @@ import enum
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import attrs
 
-from modelyard.core.errors import InvalidPlanError
+from modelyard.core.errors import InvalidPlanError, did_you_mean
 from modelyard.core.values import freeze, from_json, thaw, to_json
 
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ class ProviderRef(JsonValue):
         return f"{self.name}({options}){origin}" if options else f"{self.name}{origin}"
 
 
+_INSTALLED_FROM = frozenset({"pyproject.toml", "requirements.txt", "setup.py"})
+"""Files of a source by which pip brings modules that are not in it."""
+
+
 def _expanded(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(path))  # noqa: PTH111 - a Path would spoil a URI
 
@@ -154,8 +158,9 @@ def _expanded(path: str | os.PathLike[str]) -> str:
 class SourceCode(JsonValue):
     """The user's code: ``entry_point`` inside ``source_dir``, with ``dependencies`` beside it.
 
-    ``source_dir``: a folder, a ``.tar.gz`` of one, or None where ``entry_point`` is a file of its
-    own; ``dependencies``: further files and folders, copied next to the entry point.
+    ``entry_point``: a file, or ``-m package.module``; ``source_dir``: a folder, a ``.tar.gz`` of one,
+    or None where ``entry_point`` is a file of its own; ``dependencies``: further files and folders,
+    copied next to the entry point.
     """
 
     entry_point: str
@@ -179,19 +184,63 @@ class SourceCode(JsonValue):
         )
 
     @property
+    def module(self) -> str | None:
+        """The module's dotted name where the entry point is ``-m package.module``, else None."""
+        flag, *names = self.entry_point.split() or [""]
+        if flag != "-m":
+            return None
+        if len(names) != 1 or not re.fullmatch(r"[^./\\]+(\.[^./\\]+)*", names[0]):
+            raise InvalidPlanError(
+                f"entry point {self.entry_point!r} names no module: write '-m package.module', with dots "
+                "between the names; what the script is given goes into hyperparameters"
+            )
+        return names[0]
+
+    @property
     def program(self) -> str:
-        """The entry point's path inside the archive, with forward slashes."""
+        """The entry point's path inside the archive, with forward slashes; or ``-m package.module``."""
+        if self.module is not None:
+            if self.source_dir is None:
+                raise InvalidPlanError(
+                    f"entry point {self.entry_point!r} is a module: pass the folder that holds its package "
+                    "as source_dir"
+                )
+            return f"-m {self.module}"
+        path = self.entry_point.replace("\\", "/")
         if self.source_dir is None:
-            return PurePath(self.entry_point).name
-        inside = os.path.normpath(self.entry_point)
+            return PurePath(path).name
+        inside = os.path.normpath(path)
         if PurePath(inside).is_absolute():
             inside = os.path.relpath(inside, self.source_dir)
-        if inside.startswith(".."):
+        if ".." in PurePath(inside).parts:
             raise InvalidPlanError(
                 f"entry point {self.entry_point!r} is outside source_dir {self.source_dir!r}; "
                 "give its path relative to source_dir"
             )
-        return inside
+        return PurePath(inside).as_posix()
+
+    def check_module(self, files: Collection[str]) -> None:
+        """Raise `InvalidPlanError` where the module is not among `files`, nor may pip bring it.
+
+        `files`: the names of the source's files, with forward slashes. What has the top of the name
+        in the source is looked for there alone, as Python does.
+        """
+        if self.module is None:
+            return
+        path = self.module.replace(".", "/")
+        if not {f"{path}.py", f"{path}/__main__.py"}.isdisjoint(files):
+            return
+        top = path.partition("/")[0]
+        here = not {f"{top}.py", f"{top}/__init__.py"}.isdisjoint(files)
+        if not here and not _INSTALLED_FROM.isdisjoint(files):
+            return
+        modules = (
+            name.removesuffix(".py").removesuffix("/__main__") for name in files if name.endswith(".py")
+        )
+        known = {name.replace("/", ".") for name in modules if not name.endswith("__init__")}
+        raise InvalidPlanError(
+            f"module {self.module!r} is not in the source{did_you_mean(self.module, known)}"
+        )
 
 
 @attrs.frozen

@@ -169,6 +169,10 @@ class TestEntryPoints:
             (SourceCode("train.py", "src"), "train.py"),
             (SourceCode("package/train.py", "src"), "package/train.py"),
             (SourceCode("/home/me/src/package/train.py", "/home/me/src"), "package/train.py"),
+            (SourceCode("package\\train.py", "src"), "package/train.py"),
+            (SourceCode("-m package.train", "src"), "-m package.train"),
+            (SourceCode(" -m\tpackage.train  ", "src"), "-m package.train"),
+            (SourceCode("-model.py", "src"), "-model.py"),
         ],
     )
     def test_have_a_place_in_the_archive(self, source, program):
@@ -177,6 +181,57 @@ class TestEntryPoints:
     def test_outside_the_source_are_an_error(self):
         with pytest.raises(InvalidPlanError, match="'/elsewhere/train.py' is outside source_dir '/src'"):
             assert SourceCode("/elsewhere/train.py", "/src").program
+        with pytest.raises(InvalidPlanError, match="is outside source_dir"):
+            assert SourceCode("..\\train.py", "/src").program
+
+    def test_that_are_modules_need_a_folder_to_be_in(self):
+        with pytest.raises(InvalidPlanError, match="'-m package.train' is a module: pass the folder"):
+            assert SourceCode("-m package.train").program
+
+    @pytest.mark.parametrize(
+        "entry_point",
+        ["-m", "-m package/train", "-m package\\train.py", "-m .train", "-m a..b", "-m train --lr 1"],
+    )
+    def test_that_name_no_module_are_an_error(self, entry_point):
+        with pytest.raises(InvalidPlanError, match="names no module: write '-m package.module'"):
+            assert SourceCode(entry_point, "src").program
+
+    def test_that_are_files_are_no_modules(self):
+        assert SourceCode("train.py", "src").module is None
+        assert SourceCode("", "src").module is None
+
+
+class TestModules:
+    @pytest.mark.parametrize(
+        "files",
+        [
+            {"package/train.py"},
+            {"package/train/__main__.py", "package/__init__.py"},
+            {"requirements.txt"},
+            {"pyproject.toml", "src/package/train.py"},
+            {"setup.py", "package/other.py"},
+        ],
+    )
+    def test_are_in_the_source_or_come_with_what_pip_installs(self, files):
+        SourceCode("-m package.train", "src").check_module(files)
+
+    @pytest.mark.parametrize(
+        ("files", "hint"),
+        [
+            ({"package/__init__.py", "package/trian.py"}, "; did you mean 'package.trian'?"),
+            ({"package/__init__.py", "package/trian.py", "setup.py"}, "; did you mean 'package.trian'?"),
+            ({"packag/train/__main__.py"}, "; did you mean 'packag.train'?"),
+            ({"package/train/__init__.py"}, ". Known: none"),
+            (set(), ". Known: none"),
+        ],
+    )
+    def test_that_are_nowhere_are_an_error_with_a_suggestion(self, files, hint):
+        with pytest.raises(InvalidPlanError) as caught:
+            SourceCode("-m package.train", "src").check_module(files)
+        assert str(caught.value).startswith(f"module 'package.train' is not in the source{hint}")
+
+    def test_are_not_looked_for_where_the_entry_point_is_a_file(self):
+        SourceCode("train.py", "src").check_module(set())
 
 
 class TestNames:

@@ -7,7 +7,6 @@ header.
 
 import hashlib
 import os
-import secrets
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -45,7 +44,7 @@ def write_archive(
 @contextmanager
 def _appearing(path: Path) -> Iterator[BinaryIO]:
     """Give a file to write into, which becomes `path` at the end and goes away on an error."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
     try:
         with part.open("xb") as file:
             yield file

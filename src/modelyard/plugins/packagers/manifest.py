@@ -50,18 +50,22 @@ def local_path(location: str) -> Path:
 def source_manifest(source: SourceCode, root: Path | None, excludes: tuple[str, ...]) -> Manifest:
     """Return the files of a source archive: of the folder `root`, or the entry point alone without it.
 
-    Raises `PackagingError` where the entry point or a dependency is not there, or two have one name.
+    Raises `PackagingError` where the entry point or a dependency is not there, or two have one name,
+    and `InvalidPlanError` for a module that nothing brings.
     """
     if root is None:
+        name = source.program
         program = existing(local_path(source.entry_point), "entry point")
         if program.is_dir():
             raise PackagingError(f"entry point '{program}' is a folder: pass the script in it")
-        files = {program.name: _regular(program)}
+        files = {name: _regular(program)}
     else:
         files = tree(root, excludes)
-        _check_entry_point(source, root, files, excludes)
+        if source.module is None:
+            _check_entry_point(source, root, files, excludes)
     for dependency in source.dependencies:
         files |= _dependency(local_path(dependency), files)
+    source.check_module(files)
     return files
 
 
@@ -164,7 +168,7 @@ def _dependency(path: Path, files: Manifest) -> Manifest:
 
 def _check_entry_point(source: SourceCode, root: Path, files: Manifest, excludes: tuple[str, ...]) -> None:
     where = f"entry point {source.entry_point!r}"
-    name = _name_below(root, source.entry_point)
+    name = _name_below(root, source.entry_point.replace("\\", "/"))
     if not name:
         raise PackagingError(
             f"{where} is outside of source_dir {source.source_dir!r}: move it there, "

@@ -10,7 +10,6 @@ owner's x bit is kept. Where a name comes twice the later file counts, as in eve
 
 import os
 import posixpath
-import secrets
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -134,6 +133,7 @@ def unpack_archive(archive: Path, into: Path, limits: Limits) -> None:
     Raises `UnsafeArchiveError` and `PackagingError`, the latter also where `into` cannot be written.
     """
     try:
+        into.parent.mkdir(parents=True, exist_ok=True)
         with _appearing(into) as folder, _open_tree(folder) as tree:
             for entry in read_archive(archive, _on_disk(limits, folder)):
                 tree.add(entry)
@@ -152,7 +152,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """Give a sibling to write into, which becomes `folder` at the end and goes away on an error."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PackagingError(f"cannot unpack into '{folder}': it exists and is not an empty folder")
-    part = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.part")
+    part = folder.with_name(f"{folder.name}.{os.urandom(4).hex()}.part")
     part.mkdir()
     try:
         yield part

@@ -1,31 +1,21 @@
-"""The packager of ``sourcedir.tar.gz`` and ``model.tar.gz``, in the layout that SageMaker reads."""
+"""The packager of ``sourcedir.tar.gz`` and ``model.tar.gz``, in the layout that SageMaker reads.
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+What it takes to read and to write archives is imported when it is needed: a job only reads one, and
+its script waits for that.
+"""
+
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from modelyard.core.contracts import Bundle
-from modelyard.core.errors import InvalidPlanError, PackagingError
+from modelyard.core.errors import InvalidPlanError
 from modelyard.core.plans import SourceCode
-from modelyard.plugins.packagers.canonical_tar import write_archive
-from modelyard.plugins.packagers.entries import Entry, is_below
-from modelyard.plugins.packagers.manifest import (
-    EXCLUDES,
-    Manifest,
-    entries_of,
-    existing,
-    local_path,
-    source_manifest,
-    tree,
-)
-from modelyard.plugins.packagers.safe_tar import Limits, read_archive, unpack_archive
 
-_CODE = "code"
+if TYPE_CHECKING:
+    from modelyard.plugins.packagers.packing import Packing
+    from modelyard.plugins.packagers.safe_tar import Limits
 
 
 def _check_level(_packager: object, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -60,24 +50,20 @@ class TarballPackager:
     def pack_source(self, source: SourceCode, into: Path) -> Bundle:
         """Write ``sourcedir.tar.gz``: the content of the source folder and, beside it, the dependencies.
 
-        Folders of version control, caches, environments and secrets are left out (`EXCLUDES`), but
-        nothing of a ``source_dir`` that is an archive itself. Raises `PackagingError`.
+        Folders of version control, caches, environments and secrets are left out (``EXCLUDES`` in the
+        module ``manifest``), but nothing of a ``source_dir`` that is an archive itself. Raises
+        `PackagingError`.
         """
-        with self._manifest(source, into) as files:
-            return self._write(into / "sourcedir.tar.gz", entries_of(files))
+        return self._packing.source(source, into)
 
     def pack_model(self, model: Path, source: SourceCode | None, into: Path) -> Bundle:
         """Write ``model.tar.gz``: the model's files on top and the source in ``code/``.
 
         As with SDK v2, a source folder replaces the model's own ``code/`` and an entry point alone
         is laid over it. Unlike there, dependencies are put beside the entry point, where training
-        has them too, and not into ``code/lib/``. An archive is rewritten while it is read, so that
-        its members keep their order; the new code comes last. Raises `PackagingError`.
+        has them too, and not into ``code/lib/``. Raises `PackagingError`.
         """
-        with self._code(source, into) as code:
-            replaced = _replaced(source, code)
-            kept = (entry for entry in self._model_entries(model) if not is_below(entry.name, replaced))
-            return self._write(into / "model.tar.gz", chain(kept, entries_of(code)))
+        return self._packing.model(model, source, into)
 
     def pack_tree(self, folder: Path, archive: Path) -> Bundle:
         """Write the content of `folder` to `archive`. Raises `PackagingError`.
@@ -85,9 +71,7 @@ class TarballPackager:
         What a job leaves is taken whole: links are followed wherever they lead, nothing is left out,
         and `max_entries` does not apply, for nobody wants to lose a trained model over any of these.
         """
-        _make_folder(archive.parent)
-        files = tree(existing(folder, "folder"), follow_out=True)
-        return write_archive(archive, entries_of(files), level=self.compression_level)
+        return self._packing.tree(folder, archive)
 
     def unpack(self, archive: Path, into: Path) -> None:
         """Unpack a ``.tar`` or ``.tar.gz`` into the new or empty folder `into`.
@@ -95,56 +79,18 @@ class TarballPackager:
         Raises `UnsafeArchiveError` for links out, devices, bombs and the like, and `PackagingError`
         for damage anywhere in the file.
         """
-        _make_folder(into.parent)
+        from modelyard.plugins.packagers.safe_tar import unpack_archive
+
         unpack_archive(archive, into, self._limits)
 
-    @contextmanager
-    def _manifest(self, source: SourceCode, into: Path) -> Iterator[Manifest]:
-        """Give the files of `source`; those of an archive exist for as long as the block lasts."""
-        if source.source_dir is None:
-            yield source_manifest(source, None, EXCLUDES)
-            return
-        location = existing(local_path(source.source_dir), "source_dir")
-        if location.is_dir():
-            yield source_manifest(source, location, EXCLUDES)
-            return
-        _make_folder(into)
-        with TemporaryDirectory(prefix=".source-", dir=into) as scratch:
-            folder = Path(scratch, "content")
-            self.unpack(location, folder)
-            yield source_manifest(source, folder, ())
+    @property
+    def _packing(self) -> "Packing":
+        from modelyard.plugins.packagers.packing import Packing
 
-    @contextmanager
-    def _code(self, source: SourceCode | None, into: Path) -> Iterator[Manifest]:
-        if source is None:
-            yield {}
-            return
-        with self._manifest(source, into) as files:
-            yield {f"{_CODE}/{name}": path for name, path in files.items()}
-
-    def _model_entries(self, model: Path) -> Iterator[Entry]:
-        if existing(model, "model").is_dir():
-            return entries_of(tree(model))
-        return read_archive(model, self._limits)
-
-    def _write(self, path: Path, entries: Iterable[Entry]) -> Bundle:
-        _make_folder(path.parent)
-        return write_archive(path, entries, level=self.compression_level, max_entries=self.max_entries)
+        return Packing(self.compression_level, self._limits)
 
     @property
-    def _limits(self) -> Limits:
+    def _limits(self) -> "Limits":
+        from modelyard.plugins.packagers.safe_tar import Limits
+
         return Limits(self.max_unpacked_bytes, self.max_entries, self.max_ratio)
-
-
-def _replaced(source: SourceCode | None, code: Manifest) -> set[str]:
-    """Return what of the model gives way to `code`: all of its code, or what bears the same names."""
-    if source is not None and source.source_dir is not None:
-        return {_CODE}
-    return {"/".join(name.split("/")[:2]) for name in code}
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PackagingError(f"cannot make the folder '{folder}': {error.strerror}") from error

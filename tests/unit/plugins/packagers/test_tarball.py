@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -182,6 +183,36 @@ def test_empty_folder_is_kept(packager, src, out, tmp_path):
 @pytest.mark.parametrize("entry_point", ["lib/net.py", "./lib/net.py", "lib/../lib/net.py"])
 def test_entry_point_below_the_folder(packager, src, out, entry_point):
     assert packed(packager.pack_source(SourceCode(entry_point, str(src)), out)) == FILES
+
+
+def test_entry_point_with_the_separators_of_windows(packager, src, out):
+    assert packed(packager.pack_source(SourceCode("lib\\net.py", str(src)), out)) == FILES
+
+
+def test_module_as_entry_point(packager, src, out, tmp_path):
+    assert packed(packager.pack_source(SourceCode("-m lib.net", str(src)), out)) == FILES
+    write_tree(tmp_path / "common", {"run.py": b"3"})
+    beside = SourceCode("-m common.run", str(src), (str(tmp_path / "common"),))
+    assert packed(packager.pack_source(beside, out)) == {**FILES, "common/run.py": b"3"}
+
+
+@pytest.mark.parametrize(
+    ("source_dir", "said"),
+    [
+        ("src", "module 'lib.nett' is not in the source; did you mean 'lib.net'?"),
+        (None, "entry point '-m lib.nett' is a module: pass the folder"),
+    ],
+)
+def test_module_that_is_not_there(packager, src, out, source_dir, said):
+    with pytest.raises(InvalidPlanError, match=re.escape(said)):
+        packager.pack_source(SourceCode("-m lib.nett", source_dir and str(src)), out)
+    assert names_in(out) == []
+
+
+def test_entry_point_alone_may_be_a_uri(packager, src, out):
+    (src / "my net.py").write_bytes(b"3")
+    source = SourceCode((src / "my net.py").as_uri())
+    assert list(packed(packager.pack_source(source, out))) == [source.program]
 
 
 def test_absolute_entry_point_in_the_folder(packager, src, out):

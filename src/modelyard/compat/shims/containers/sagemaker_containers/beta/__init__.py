@@ -1,0 +1,1 @@
+"""The namespace that user scripts import ``framework`` from."""
