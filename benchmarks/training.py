@@ -98,9 +98,8 @@ def _milliseconds(argv: Sequence[str], folder: Path) -> float:
 
 def launches(folder: Path) -> None:
     """Print what each launcher adds to its tool: the median of the differences of paired runs."""
-    print(
-        f"{'from the start to the first line of the script':<48}{'bare ms':>8}{'ours':>8}{'added':>8}{'aim':>6}"
-    )
+    title = "from the start to the first line of the script"
+    print(f"{title:<48}{'bare ms':>8}{'ours':>8}{'added':>8}{'aim':>6}")
     for tool in tools():
         job = _job(folder / tool.name, tool)
         turns = []
@@ -121,9 +120,8 @@ def throughput(folder: Path) -> None:
     ratios = [_under_fit(script) / _by_hand(script) for _ in range(RUNS)]
     ratio = median(ratios)
     verdict = "met" if ratio >= AIM_THROUGHPUT else "MISSED"
-    print(
-        f"{f'throughput of {STEPS} steps under fit, of that by hand':<64}{ratio:>8.3f}{AIM_THROUGHPUT:>6}  {verdict}"
-    )
+    title = f"throughput of {STEPS} steps under fit, of that by hand"
+    print(f"{title:<64}{ratio:>8.3f}{AIM_THROUGHPUT:>6}  {verdict}")
 
 
 def _by_hand(script: Path) -> float:

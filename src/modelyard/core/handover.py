@@ -32,6 +32,9 @@ HOST_KEY = "MODELYARD_HOST_KEY"
 ISOLATED_PACKAGES = "MODELYARD_ISOLATED_PACKAGES"
 """Set where ``requirements.txt`` must not change the Python environment that runs the job."""
 
+ROOM = "MODELYARD_ROOM"
+"""What the program is to see besides the machine, a `modelyard.core.namespaces.Room` as JSON."""
+
 STREAMS = "MODELYARD_STREAMS"
 """A folder of named pipes: a process of the job may write to ``<local rank>.out`` and ``.err``.
 
@@ -45,6 +48,7 @@ HANDED_OVER = (
     ISOLATED_PACKAGES,
     LISTEN_FD,
     OUTPUT_URI,
+    ROOM,
     STOP_SECONDS,
     STREAMS,
 )

@@ -4,39 +4,60 @@ What only some jobs need before the script starts is imported where it is needed
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
-from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
-from modelyard.core.carrier import ARCHIVE, as_uri, fetched
-from modelyard.core.contracts import EntryPoint, Hardware, Launcher, Packager
+from modelyard.core.contracts import (
+    Command,
+    DiagnosingLauncher,
+    Hardware,
+    Launcher,
+    Packager,
+    ProfiledLauncher,
+)
 from modelyard.core.errors import InvalidPlanError
-from modelyard.core.handover import OUTPUT_URI, STOP_SECONDS
-from modelyard.core.log import get_logger
+from modelyard.core.handover import ISOLATED_PACKAGES, OUTPUT_URI, STOP_SECONDS
 from modelyard.core.manager import PluginManager
-from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
+from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan, is_secret
 from modelyard.core.registry import Registry
-from modelyard.training import environment, failure, supervisor
+from modelyard.training import environment, packages, profiles, source, supervisor
 from modelyard.training.environment import TrainingEnvironment
+from modelyard.training.streams import RelaySettings
+from modelyard.training.supervisor import Outcome, Stop
 
 P = TypeVar("P")
-_log = get_logger(__name__)
+
+_DISTRIBUTIONS = {
+    "sagemaker_mpi_enabled": "mpi",
+    "sagemaker_pytorch_ddp_enabled": "pytorchddp",
+    "sagemaker_torch_distributed_enabled": "torch_distributed",
+    "sagemaker_distributed_dataparallel_enabled": "pytorchddp",
+}
+"""What other clients send for ``distribution={...}``, in the order in which the toolkit asks."""
+
+_OPTIONS = {
+    "sagemaker_mpi_num_of_processes_per_host": "processes_per_host",
+    "sagemaker_mpi_custom_mpi_options": "custom_mpi_options",
+    "sagemaker_distributed_dataparallel_custom_mpi_options": "custom_mpi_options",
+}
 
 
-def run(base: Path, environ: Mapping[str, str], plugins: PluginManager) -> int:
+def run(base: Path, environ: Mapping[str, str], plugins: PluginManager, stop: Stop) -> int:
     """Run the job below `base` on this host and return the exit code of the script.
 
     Writes ``output/success`` or ``output/failure``; packs and uploads the model and the output.
-    Raises `InvalidPlanError` for a plan that was made with other plugins than are installed here.
+    `stop`: signals, taken since the program began. Raises `InvalidPlanError` for a plan that was made
+    with other plugins than are installed here.
     """
     env = environment.read(base, environ)
     env.layout.create()
     plan = TrainingPlan.from_json(env.layout.plan.read_bytes()) if env.layout.plan.is_file() else None
-    return Job(env, plan, environ, plugins).run()
+    return Job(env, plan, environ, plugins, stop).run()
 
 
 @attrs.frozen
@@ -47,20 +68,19 @@ class Job:
     plan: TrainingPlan | None
     environ: Mapping[str, str]
     plugins: PluginManager
+    stop: Stop
 
     def run(self) -> int:
         """Fetch the source, run the script, deliver what it leaves; return its exit code."""
-        layout = self.env.layout
         self._check_plan()
-        self._fetch_source()
+        source.fetch(self.env, self.plugins, lambda: self.packager)
         outcome = self._launch()
-        if outcome.exit_code:
-            failure.record(layout.failure, failure.reason(self.env.program, outcome, layout.code))
+        code = self._record_failure(outcome) if outcome.exit_code else 0
         if not outcome.stopped:  # Who stopped it may have it start again.
-            self._deliver(model=not outcome.exit_code)
-            if not outcome.exit_code:
-                layout.success.touch()
-        return outcome.exit_code
+            self._deliver(model=not code)
+            if not code:
+                self.env.layout.success.touch()
+        return code
 
     # -- the providers: what the plan names, or what this machine selects without one ------------
 
@@ -75,15 +95,21 @@ class Job:
         """What makes the command."""
         if self.plan:
             return _installed(self.plugins.launchers, self.plan.launcher)
-        ref = self.plugins.select_launcher(self._resources, self.hardware.name, None)
+        asked = distribution(self.env.settings)
+        ref = self.plugins.select_launcher(self._resources, self.hardware.name, asked)
         return _installed(self.plugins.launchers, ref)
 
     @cached_property
     def packager(self) -> Packager:
         """What opens and makes archives."""
-        source = SourceCode(self.env.program)
-        ref = self.plan.packager if self.plan else self.plugins.select_packager(source)
+        ref = self.plan.packager if self.plan else self.plugins.select_packager(SourceCode(self.env.program))
         return _installed(self.plugins.packagers, ref)
+
+    @property
+    def profile(self) -> profiles.Profile:
+        """Which variables and arguments the script expects."""
+        named = self.launcher.profile if isinstance(self.launcher, ProfiledLauncher) else "toolkit"
+        return profiles.named(named)
 
     @property
     def _resources(self) -> Resources:
@@ -96,45 +122,75 @@ class Job:
             _installed(self.plugins.launchers, self.plan.launcher)
             _installed(self.plugins.packagers, self.plan.packager)
 
-    # -- before, during and after the script -----------------------------------------------------
+    # -- the script ------------------------------------------------------------------------------
 
-    def _fetch_source(self) -> None:
-        """Unpack the submitted source into the code folder; what was there before is set aside."""
-        location, code = self.env.submit_directory, self.env.layout.code
-        if not location.endswith(ARCHIVE):
-            return
-        with fetched(self.plugins, as_uri(location), self.env.layout.input) as archive:
-            _set_aside(code)
-            self.packager.unpack(archive, code)
-        if (code / "requirements.txt").is_file():
-            _log.warning("requirements.txt is not installed: the job uses the packages of this environment")
-
-    def _launch(self) -> supervisor.Outcome:
+    def _launch(self) -> Outcome:
+        """Install what the source asks for, and run its entry point."""
         env = self.env
-        entry = EntryPoint(env.program, environment.arguments(env.hyperparameters), env.layout.code)
+        # What is wrong with the entry point is said before pip has taken its time.
+        entry = source.entry_point(env, self.profile.arguments(env.hyperparameters), sys.executable)
+        isolated = ISOLATED_PACKAGES in self.environ
+        interpreter = packages.install(env.layout, self.environ, self._supervised, isolated=isolated)
+        entry = attrs.evolve(entry, interpreter=interpreter)
         command = self.launcher.command(entry, env.host, self.hardware)
-        grace = float(self.environ.get(STOP_SECONDS, "30"))
-        return supervisor.run(command, self.script_environ(), grace=grace)
+        return self._supervised(command, self.script_environ(interpreter))
 
-    def script_environ(self) -> dict[str, str]:
+    def _supervised(self, command: Command, environ: Mapping[str, str]) -> Outcome:
+        """Run a command of the job to its end."""
+        grace = float(self.environ.get(STOP_SECONDS, "30"))
+        return supervisor.run(command, environ, grace=grace, relay=self._relay, stop=self.stop)
+
+    def script_environ(self, interpreter: str) -> dict[str, str]:
         """Return the variables that the script is started with, those that win last."""
         env, environ, hardware = self.env, self.environ, self.hardware
-        python_path = [str(env.layout.code), *filter(None, [environ.get("PYTHONPATH")])]
         devices = hardware.environ(env.host)
         return {
             "PYTHONUNBUFFERED": "1",
             **environ,
-            "PYTHONPATH": os.pathsep.join(python_path),
-            **environment.variables(env, accelerators={hardware.device_type: hardware.device_count()}),
+            **packages.activation(interpreter, environ),
+            "PYTHONPATH": os.pathsep.join(self._python_path(interpreter)),
+            **self.profile.variables(env, devices={hardware.device_type: hardware.device_count()}),
             **{name: value for name, value in devices.items() if name not in environ},
             **self.plugins.job_environ(env.host, hardware.name),
             **self._asked_for(),
         }
 
+    def _python_path(self, interpreter: str) -> list[str]:
+        from modelyard.compat import shim_path
+
+        own = filter(None, [self.environ.get("PYTHONPATH")])
+        return [str(self.env.layout.code), *own, *shim_path(interpreter)]
+
     def _asked_for(self) -> dict[str, str]:
         """Return the user's own variables; their values come from the process, not from the file."""
         names = self.plan.environment if self.plan else ()
         return {name: self.environ[name] for name in names if name in self.environ}
+
+    @property
+    def _relay(self) -> RelaySettings:
+        env = self.env
+        named = {**self.environ, **env.hyperparameters}
+        return RelaySettings(
+            host=env.host.name if len(env.cluster.hosts) > 1 else "",
+            secrets=tuple(value for name, value in named.items() if is_secret(name, value)),
+            metrics=self.plan.metrics if self.plan else (),
+            metrics_file=env.layout.metrics,
+        )
+
+    # -- after the script ------------------------------------------------------------------------
+
+    def _record_failure(self, outcome: Outcome) -> int:
+        """Record why the script failed; return its own exit code, which a launcher's tool may hide."""
+        from modelyard.training import failure
+
+        launcher, layout = self.launcher, self.env.layout
+        first = None
+        if isinstance(launcher, DiagnosingLauncher):
+            first = launcher.first_failure(outcome.stderr_tail)
+        said = failure.witness(outcome, first)
+        reason = failure.reason(self.env.program, outcome, layout.code, first)
+        failure.record(layout.failure, reason, full=said.text, at=failure.moment(said))
+        return failure.exit_code(outcome, first)
 
     def _deliver(self, *, model: bool) -> None:
         """Bring the output, and the model of a script that succeeded, to where the platform wants them."""
@@ -142,6 +198,19 @@ class Job:
             from modelyard.training.delivery import Delivery
 
             Delivery(uri.rstrip("/"), self.packager, self.plugins).run(self.env.layout, model=model)
+
+
+def distribution(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return ``distribution={...}`` as it was before SDK v2 made hyperparameters of it.
+
+    >>> distribution({"sagemaker_mpi_enabled": True, "sagemaker_mpi_num_of_processes_per_host": 2})
+    {'mpi': {'processes_per_host': 2}}
+    """
+    for enabled, strategy in _DISTRIBUTIONS.items():
+        if settings.get(enabled):
+            named = {option: settings.get(name) for name, option in _OPTIONS.items()}
+            return {strategy: {option: value for option, value in named.items() if value}}
+    return {}
 
 
 def _installed(registry: Registry[P], ref: ProviderRef) -> P:
@@ -153,13 +222,3 @@ def _installed(registry: Registry[P], ref: ProviderRef) -> P:
             f"but here it is of {found.source}; install the same version in both places"
         )
     return found.create(ref.options)
-
-
-def _set_aside(folder: Path) -> None:
-    """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept."""
-    if any(folder.iterdir()):
-        import shutil
-
-        names = (folder.with_name(f"{folder.name}.{number}") for number in count())
-        # Not `rename`: a container's file system refuses it for a folder of the image.
-        shutil.move(folder, next(name for name in names if not os.path.lexists(name)))

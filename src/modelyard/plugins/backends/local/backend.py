@@ -86,7 +86,12 @@ class LocalBackend:
             )
             with record.log.open("a", encoding="utf-8") as log:
                 log.writelines(f"modelyard: {note}\n" for note in staged.notes)
-            told = {STOP_SECONDS: str(self.stop_seconds), ISOLATED_PACKAGES: "1", **staged.environ}
+            told = {
+                "TRAINING_JOB_NAME": plan.job_name,
+                STOP_SECONDS: str(self.stop_seconds),
+                ISOLATED_PACKAGES: "1",
+                **staged.environ,
+            }
             environ = {**_surroundings(), **told, **plan.environment}
             owned = _start_guard("job_guard", settings, record, environ, attached=attached)
         return LocalJobHandle(self._records, plan.job_name, owned)

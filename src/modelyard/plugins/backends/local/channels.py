@@ -163,8 +163,7 @@ class _Stager:
             for name in names[host :: len(self._layouts)]:
                 link = layout.channel(channel.name) / name
                 link.parent.mkdir(parents=True, exist_ok=True)
-                # Relative, for the job's folder may be seen elsewhere too, as /opt/ml.
-                link.symlink_to(os.path.relpath(whole / name, link.parent))
+                link.symlink_to(whole / name)
 
     def _show(self, host: int, source: Path, folder: Path) -> None:
         """Have a folder shown as `folder`, and a file in it."""

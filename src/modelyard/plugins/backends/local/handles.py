@@ -5,9 +5,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import attrs
 
 from modelyard.core.contracts import EndpointDescription, Invocation, JobDescription, Metric
 from modelyard.core.errors import (
@@ -63,8 +64,12 @@ class LocalJobHandle:
     def metrics(self) -> tuple[Metric, ...]:
         """Return what the metrics of the plan were on all hosts, the oldest value first."""
         folder = self._record().folder
-        found = (read(JobLayout(base).metrics) for base in folder.glob("algo-*"))
-        return tuple(sorted(chain.from_iterable(found), key=lambda metric: metric.time))
+        found = (
+            attrs.evolve(metric, host=host.name)
+            for host in folder.glob("algo-*")
+            for metric in read(JobLayout(host).metrics)
+        )
+        return tuple(sorted(found, key=lambda metric: metric.time))
 
     def interrupt(self) -> None:
         """Have the job interrupted as a spot instance is: its hosts end, and start again.

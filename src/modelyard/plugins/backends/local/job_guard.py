@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, ClassVar, cast
 
 import attrs
 
 from modelyard.core import values
-from modelyard.core.handover import OUTPUT_URI, clip
+from modelyard.core.handover import OUTPUT_URI, ROOM, clip
 from modelyard.core.layout import JobLayout
-from modelyard.core.namespaces import Room, enter
+from modelyard.core.namespaces import Room
 from modelyard.plugins.backends.local import pipes
 from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
 
@@ -40,15 +40,15 @@ class HostSettings:
     feeder: tuple[str, ...] = ()
     room: Room = attrs.field(factory=Room)
 
-    def enter_room(self) -> None:
-        """Move the calling process, a program that is being started, into the room of this host."""
-        if self.room.mounts:
-            enter(self.room)
-
     @property
     def layout(self) -> JobLayout:
         """Where its files are."""
         return JobLayout(Path(self.base))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Variables for its in-job program."""
+        return {ROOM: self.room.to_json()} if self.room.mounts else {}
 
 
 @attrs.frozen
@@ -139,7 +139,7 @@ class JobGuard(Guard):
         for host in self._settings.hosts:
             if host.feeder:
                 self._start_feeder(host)
-            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, told, preexec_fn=host.enter_room)
+            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, {**told, **host.environ})
 
     def _note_failures(self) -> None:
         """Remember which hosts have failed, and have the others end."""
@@ -153,18 +153,18 @@ class JobGuard(Guard):
 
     def _start_feeder(self, host: HostSettings) -> None:
         feeder = self.spawn(host.feeder, host.base, {}, stdout=subprocess.PIPE)
-        assert feeder.stdout is not None  # noqa: S101 - it is a pipe
         self._feeders[host.name] = feeder
-        self._selector.register(
-            feeder.stdout, selectors.EVENT_READ, partial(self._hear_feeder, host.name, feeder.stdout)
-        )
+        hear = partial(self._hear_feeder, host.name, feeder)
+        self._selector.register(cast(IO[bytes], feeder.stdout), selectors.EVENT_READ, hear)
 
-    def _hear_feeder(self, name: str, said: IO[bytes]) -> None:
+    def _hear_feeder(self, name: str, feeder: "subprocess.Popen[bytes]") -> None:
         """Fail a host whose script would train on less than its data, or wait for it for ever."""
-        text = os.read(said.fileno(), 4096).decode("utf-8", "replace").strip()
+        # It is not closed: without a listener a feeder ends, and the script would take that for the
+        # end of an epoch.
+        said = cast(IO[bytes], feeder.stdout)
         self._selector.unregister(said)
-        said.close()
-        if self._hosts[name].poll() is None and self._kill_at is None:
+        text = os.read(said.fileno(), 4096).decode("utf-8", "replace").strip()
+        if self._feeders.get(name) is feeder and self._kill_at is None:
             text = text or "what writes the pipes of its channels was killed"
             self._failures[name] = _Failure(time.time_ns(), text)
             self.end_programs(_SIBLING_SECONDS)
@@ -175,9 +175,8 @@ class JobGuard(Guard):
 
     def _end_feeders(self) -> None:
         """End what writes the pipes of a host whose script has ended."""
-        for name, feeder in self._feeders.items():
-            if self._hosts[name].poll() is not None and feeder.poll() is None:
-                feeder.terminate()
+        for name in [name for name in self._feeders if self._hosts[name].poll() is not None]:
+            self._feeders.pop(name).terminate()
 
     def _first_failure(self) -> str:
         if not self._failures:

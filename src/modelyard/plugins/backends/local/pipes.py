@@ -142,7 +142,7 @@ def _serve_epoch(stream: Stream, epoch: int) -> None:
             _send(os.path.join(stream.source, name), stream.files[name], pipe)  # noqa: PTH118 - a Path is slower
     # In this order: whoever opened it between the two would wait for ever. After an error neither
     # is done, as the module's docstring says.
-    os.unlink(fifo)  # noqa: PTH108 - the same
+    Path(fifo).unlink(missing_ok=True)
     os.close(pipe)
 
 
