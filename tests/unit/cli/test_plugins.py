@@ -1,37 +1,19 @@
-"""The command line."""
+"""``modelyard plugins list``."""
 
 import json
-import logging
-import os
-import subprocess
-import sys
 
 import pytest
 
 from modelyard import __version__
-from modelyard.cli import main, plugin_rows
+from modelyard.cli import main
+from modelyard.cli.plugins import plugin_rows
 from modelyard.core.manager import PluginManager
 
 
-@pytest.fixture(autouse=True)
-def logger():
-    """Put back what a program sets for itself."""
-    logger = logging.getLogger("modelyard")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
-
-
 @pytest.fixture
-def broken(tmp_path, monkeypatch):
+def broken(installed):
     """An installed plugin that cannot be imported."""
-    (tmp_path / "broken_one.py").write_text("import a_module_that_is_absent")
-    info = tmp_path / "broken_one-2.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-one\nVersion: 2.0\n")
-    (info / "entry_points.txt").write_text("[modelyard]\nbroken = broken_one\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    installed("broken-one", "import a_module_that_is_absent")
 
 
 def test_plugins_list_is_a_table(plugins, capsys):
@@ -67,8 +49,8 @@ def test_a_plugin_that_is_turned_off_has_a_row(monkeypatch, plugins, capsys):
 def test_a_plugin_that_failed_has_a_row_with_the_reason(broken, capsys):
     assert main(["plugins", "list"]) == 0
     out, err = capsys.readouterr()
-    (row,) = [line for line in out.splitlines() if "broken" in line]
-    assert row.split()[:5] == ["-", "-", "broken", "broken-one", "2.0"]
+    (row,) = [line for line in out.splitlines() if "broken-one" in line]
+    assert row.split()[:5] == ["-", "-", "broken-one", "broken-one", "2.0"]
     assert "failed" in row
     assert "ModuleNotFoundError: No module named 'a_module_that_is_absent'" in row
     assert "ERROR" in out.splitlines()[0]
@@ -80,7 +62,7 @@ def test_an_error_of_modelyards_is_one_line(broken, monkeypatch, capsys):
     assert main(["plugins", "list"]) == 1
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("modelyard: plugin 'broken': ModuleNotFoundError")
+    assert err.startswith("modelyard: plugin 'broken-one': ModuleNotFoundError")
     assert err.count("\n") == 1
 
 
@@ -117,39 +99,6 @@ def test_a_plugin_by_hand_has_rows_too(plugins):
 
 def test_no_plugins_at_all():
     assert plugin_rows(PluginManager()) == []
-
-
-@pytest.mark.parametrize("arguments", [[], ["plugins"], ["plugin"], ["plugins", "list", "--jsn", "x"]])
-def test_wrong_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as raised:
-        main(arguments)
-    assert raised.value.code == 2
-    assert "usage: modelyard" in capsys.readouterr().err
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit) as raised:
-        main(["--version"])
-    assert raised.value.code == 0
-    assert capsys.readouterr().out == f"modelyard {__version__}\n"
-
-
-def test_help_names_the_commands(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "plugins" in capsys.readouterr().out
-
-
-def test_it_runs_as_a_module(plugins):
-    done = subprocess.run(
-        [sys.executable, "-m", "modelyard.cli", "plugins", "list"],
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "local" in done.stdout
-    assert not done.stderr
 
 
 def test_two_plugins_of_one_name_have_rows_of_their_own(tmp_path, monkeypatch):

@@ -1,0 +1,8 @@
+"""``python -m modelyard.cli``."""
+
+import sys
+
+from modelyard.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

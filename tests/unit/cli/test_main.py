@@ -1,0 +1,107 @@
+"""The program itself: usage, help, exit statuses, and how little it loads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from modelyard import __version__
+from modelyard.cli import main
+
+
+def refused(arguments, capsys):
+    """Return what is said about wrong usage."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith("usage: modelyard")
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "modelyard: the following arguments are required: COMMAND"),
+        (["plugins"], "modelyard plugins: the following arguments are required: COMMAND"),
+        (["job"], "invalid choice: 'job'"),
+        (
+            ["plugins", "list", "--jsn"],
+            "modelyard plugins list: there is no option --jsn; did you mean --json?",
+        ),
+        (["jobs", "--limt=3"], "modelyard jobs: there is no option --limt; did you mean --limit?"),
+        (["stop"], "modelyard stop: the following arguments are required: NAME"),
+        (["stop", "a", "b"], "modelyard stop: there is nothing to do with 'b'"),
+        (["logs", "a", "--foll"], "there is no option --foll; did you mean --follow?"),
+        (["jobs", "--limit", "-1"], "argument --limit: '-1' is no number of jobs"),
+        (["jobs", "--limit", "x"], "argument --limit: 'x' is no number of jobs"),
+        (["jobs", "--status", "Done"], "'Done' is no state of a job: use InProgress, Stopping, Completed, "),
+    ],
+)
+def test_wrong_usage_names_what_is_wrong(arguments, said, capsys):
+    assert said in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        ([], "modelyard fit train.py --input train=data/"),
+        (["fit"], "modelyard fit train.py --input train=data/ --hyperparameter epochs=3"),
+        (["jobs", "--limit", "x"], "modelyard jobs --status Failed"),
+        (["jobs", "show"], "modelyard jobs show NAME"),
+        (["logs"], "modelyard logs NAME"),
+    ],
+)
+def test_wrong_usage_ends_with_an_example(arguments, example, capsys):
+    assert refused(arguments, capsys).endswith(f"\nexample: {example}\n")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["--version"])
+    assert raised.value.code == 0
+    assert capsys.readouterr().out == f"modelyard {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["fit", "jobs", "logs", "stop", "interrupt", "plugins", "train"]),
+        (["fit"], ["ENTRY_POINT", "--input [NAME=]PATH", "--hyperparameter", "--distribution", "--dry-run"]),
+        (["jobs"], ["modelyard jobs show NAME", "--limit", "--status", "--json", "--backend"]),
+        (["jobs", "show"], ["usage: modelyard jobs show [-h]", "NAME", "--json"]),
+        (["logs"], ["--follow"]),
+        (["interrupt"], ["NAME"]),
+    ],
+)
+def test_help_names_what_there_is(command, words, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main([*command, "--help"])
+    assert raised.value.code == 0
+    shown = capsys.readouterr().out
+    assert [word for word in words if word not in shown] == []
+
+
+def test_help_loads_nothing_that_takes_time():
+    ask = (
+        "import sys\nfrom modelyard.cli import main\n"
+        "try: main(['fit', '--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'asyncio', 'attr', 'numpy', 'pluggy', 'sqlite3', 'structlog', 'torch'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_it_runs_as_a_module(plugins):
+    done = subprocess.run(
+        [sys.executable, "-m", "modelyard.cli", "plugins", "list"],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "local" in done.stdout
+    assert not done.stderr
