@@ -215,9 +215,7 @@ def test_checkpoints_elsewhere_are_refused(project, script, modelyard_home):
 
 def test_metrics_of_all_hosts_over_time(project, script, modelyard_home):
     text = "import os\nfor n in range(3): print(f'epoch {n} loss={1 / (n + 1):.3f}', flush=True)"
-    job = estimator(
-        project, script(text), metric_definitions=[{"Name": "loss", "Regex": r"loss=([0-9.]+)"}]
-    )
+    job = estimator(project, script(text), metric_definitions=[{"Name": "loss", "Regex": r"loss=([0-9.]+)"}])
     job.fit(logs=False)
     metrics = job.latest_training_job.metrics()
     assert [m.time for m in metrics] == sorted(m.time for m in metrics)
