@@ -21,7 +21,7 @@ _REPORTS = (
     # Open MPI: a rank exited with a status other than 0, or was killed.
     re.compile(r"Process name:\s+\[.*,(?P<rank>\d+)\]\s+Exit code:\s+(?P<status>\d+)"),
     re.compile(r"process rank (?P<rank>\d+) with PID \d+ on node \S+ exited\s+on\s+signal (?P<signal>\d+)"),
-    # `mpich_rank.sh`
+    # `mpich_rank.sh`, and `report`
     re.compile(r"^modelyard: rank (?P<rank>\d+) ended with status (?P<status>\d+)$", re.MULTILINE),
 )
 
@@ -221,3 +221,9 @@ def first_failure(stderr: str) -> RankFailure | None:
         return RankFailure(int(said["rank"]), -int(said["signal"]))
     status = int(said["status"])
     return RankFailure(int(said["rank"]), 128 - status if status > 128 else status)
+
+
+def report(first: RankFailure) -> str:
+    """Return what `first_failure` reads, but for who says it."""
+    status = first.status if first.status > 0 else 128 - first.status
+    return f"rank {first.rank} ended with status {status}"

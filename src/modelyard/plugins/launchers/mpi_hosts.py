@@ -42,6 +42,7 @@ CLUSTER = "MODELYARD_MPI_CLUSTER"
 """What `lead` tells `reach`, which mpirun starts."""
 
 _KILL_SECONDS = 3.0
+_REPORT_BYTES = 64 * 1024
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,6 +76,7 @@ class Lead:
         self._channels: dict[str, Channel] = {}
         self._mpirun: subprocess.Popen[bytes]
         self._ranks = RankSignal()
+        self._said = b""
 
     def run(self, command: Sequence[str]) -> int:
         """Return mpirun's exit status, or 128 plus the number of the signal that ended it.
@@ -88,7 +90,7 @@ class Lead:
         finally:
             for channel in self._channels.values():
                 with contextlib.suppress(OSError):
-                    channel.send(EXIT, str(status).encode())
+                    channel.send(EXIT, f"{status} {self._report(status)}".encode())
                 channel.close()
         return status
 
@@ -108,6 +110,7 @@ class Lead:
             command,
             env={**os.environ, CLUSTER: self._cluster.to_json()},
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE if self._channels else None,
             # A group of its own: a signal for the job's group is for the ranks, see `RankSignal`.
             process_group=0,
             # Safe: this process has one thread yet, and the call is a single system call.
@@ -117,8 +120,26 @@ class Lead:
             signal.signal(number, lambda number, _frame: self._stop(number))
         for name, channel in self._channels.items():
             threading.Thread(target=self._watch, args=(name, channel), daemon=True).start()
+        self._listen()
         code = self._mpirun.wait()
         return 128 - code if code < 0 else code
+
+    def _listen(self) -> None:
+        """Pass on what mpirun says, and remember the end of it: the workers do not hear it."""
+        if self._mpirun.stderr is None:
+            return
+        while chunk := os.read(self._mpirun.stderr.fileno(), 64 * 1024):
+            _write_all(2, chunk)
+            self._said = (self._said + chunk)[-_REPORT_BYTES:]
+
+    def _report(self, status: int) -> str:
+        """Return which rank failed first, if mpirun has said so, for the workers."""
+        if not status or not self._said:
+            return ""
+        from modelyard.plugins.launchers.mpi_dialects import first_failure, report
+
+        first = first_failure(self._said.decode("utf-8", "replace"))
+        return report(first) if first else ""
 
     def _stop(self, number: int) -> None:
         for channel in self._channels.values():

@@ -105,7 +105,10 @@ class Server:
         try:
             while (frame := channel.receive())[0] == SIGNAL:
                 self._ranks.send(int(frame[1]))
-            status = int(frame[1])
+            code, _, report = frame[1].decode().partition(" ")
+            status = int(code)
+            if report:
+                say(report)
             # The master is done, and so will be what it started here: in a moment, by itself.
             deadline = time.monotonic() + _END_SECONDS
             for thread in self._running:
