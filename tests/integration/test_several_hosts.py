@@ -171,7 +171,13 @@ def test_job_that_takes_too_long_is_stopped(project, script, modelyard_home):
 
 def test_interrupted_job_loses_no_step(project, script, modelyard_home):
     """What was done up to the last checkpoint is not done again, and the rest is done."""
-    job = estimator(project, script(COUNT), hosts=1, hyperparameters={"steps": 100})
+    job = estimator(
+        project,
+        script(COUNT),
+        hosts=1,
+        hyperparameters={"steps": 100},
+        metric_definitions=[{"Name": "step", "Regex": r"^step (\d+)"}],
+    )
     job.environment["CHECKPOINTS"] = str(project / "checkpoints")
     (project / "checkpoints").mkdir()
     job.fit(wait=False)
@@ -185,6 +191,7 @@ def test_interrupted_job_loses_no_step(project, script, modelyard_home):
     said = log_of(job)
     assert [int(step) for step in re.findall(r"^step (\d+)", said, re.MULTILINE)] == list(range(1, 101))
     assert re.findall(r"begins at (\d+)", said) == ["0", *re.findall(r"saved at (\d+)", said)]
+    assert [metric.value for metric in job.latest_training_job.metrics()] == list(range(1, 101))
 
 
 def log_of(job):

@@ -24,6 +24,7 @@ from modelyard.core.layout import JobLayout
 from modelyard.core.metrics import read
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local import owner
+from modelyard.plugins.backends.local.home import INTERRUPTED
 from modelyard.plugins.backends.local.records import Record, Records, lease_is_held
 
 if TYPE_CHECKING:
@@ -63,11 +64,11 @@ class LocalJobHandle:
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return what the metrics of the plan were on all hosts, the oldest value first."""
-        folder = self._record().folder
         found = (
             attrs.evolve(metric, host=host.name)
-            for host in folder.glob("algo-*")
-            for metric in read(JobLayout(host).metrics)
+            for host in self._record().folder.glob("algo-*")
+            for run in (host, *host.glob(INTERRUPTED.format("*")))
+            for metric in read(JobLayout(run).metrics)
         )
         return tuple(sorted(found, key=lambda metric: metric.time))
 

@@ -7,6 +7,9 @@ from modelyard.core.errors import StorageError
 
 HOME = "MODELYARD_HOME"
 
+INTERRUPTED = "interrupted-{}"
+"""The folders of a host in which its interrupted runs have left their files."""
+
 
 def default_home() -> Path:
     """Return ``MODELYARD_HOME``, or the user's data folder for modelyard."""

@@ -21,6 +21,7 @@ from modelyard.core.layout import JobLayout
 from modelyard.core.namespaces import Room
 from modelyard.plugins.backends.local import pipes
 from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
+from modelyard.plugins.backends.local.home import INTERRUPTED
 
 _LIVE = ("InProgress", "Stopping")
 _SIBLING_SECONDS = 3.0
@@ -243,7 +244,7 @@ def _failure(host: HostSettings, code: int) -> _Failure:
 
 def _set_aside(layout: JobLayout) -> None:
     """Move what an interrupted run made to a folder beside it, and keep its checkpoints in place."""
-    attempt = next(path for n in count(1) if not (path := layout.base / f"interrupted-{n}").exists())
+    attempt = next(path for n in count(1) if not (path := layout.base / INTERRUPTED.format(n)).exists())
     attempt.mkdir()
     for folder in (layout.code, layout.model, layout.output):
         if folder.exists():
