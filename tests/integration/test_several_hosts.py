@@ -1,18 +1,22 @@
 """A job of several hosts on this machine: each its own program, folder and address, one end for all."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.integration.conftest import is_running, line_with, until
 
 from modelyard import PyTorch
 from modelyard.core.errors import InvalidPlanError, JobFailedError, JobStoppedError
 from modelyard.core.plans import ProviderRef
+from modelyard.testing.fixtures import processes_of
 
 HOSTS = """
 import json, os, socket
@@ -130,7 +134,7 @@ def test_failing_host_ends_the_others_and_gives_the_reason(project, script, mode
     assert "ValueError: bad batch 17" in reason
     assert re.search(r"script\.py, line 5, in train", reason), reason
     pids = re.findall(r"started algo-\d (\d+)", "\n".join(job.latest_training_job.logs()))
-    assert len(pids) == 2
+    assert pids, "algo-2 has said its pid before it failed"
     assert not [pid for pid in pids if is_running(pid)]
 
 
@@ -192,6 +196,82 @@ def test_interrupted_job_loses_no_step(project, script, modelyard_home):
     assert [int(step) for step in re.findall(r"^step (\d+)", said, re.MULTILINE)] == list(range(1, 101))
     assert re.findall(r"begins at (\d+)", said) == ["0", *re.findall(r"saved at (\d+)", said)]
     assert [metric.value for metric in job.latest_training_job.metrics()] == list(range(1, 101))
+
+
+SAVE = """
+import os
+with open(os.path.join(os.environ["SM_MODEL_DIR"], os.environ["SM_CURRENT_HOST"]), "w") as file:
+    file.write("saved")
+"""
+
+
+@pytest.fixture
+def delivering(project, script, modelyard_home):
+    """A job of two hosts whose scripts have ended, and whose delivery is held until it is let go."""
+    job = estimator(project, script(SAVE))
+    job.fit(wait=False)
+    (delivery,) = until(lambda: programs(modelyard_home, "modelyard.training.delivery"))
+    delivery.suspend()
+    yield job, delivery
+    with contextlib.suppress(psutil.NoSuchProcess):
+        delivery.resume()
+
+
+def programs(home, module):
+    return [process for process in processes_of(home) if module in " ".join(process.cmdline())]
+
+
+def test_interruption_comes_too_late_for_a_job_that_is_being_delivered(delivering):
+    job, delivery = delivering
+    job.latest_training_job.interrupt()
+    delivery.resume()
+    job.wait(logs=False)
+    assert sorted(archived(job.model_data)) == ["algo-1", "algo-2"]
+
+
+def test_stop_does_not_cost_what_is_being_delivered(delivering):
+    job, delivery = delivering
+    with ThreadPoolExecutor() as pool:
+        stopping = pool.submit(job.stop)
+        until(lambda: job.latest_training_job.describe().status == "Stopping")
+        delivery.resume()
+        stopping.result(30)
+    assert job.latest_training_job.describe().status == "Completed"
+    assert sorted(archived(job.model_data)) == ["algo-1", "algo-2"]
+
+
+def test_what_an_interrupted_run_left_does_not_go_on_beside_the_next(project, script, modelyard_home):
+    text = """
+import os, subprocess, sys, time
+lasting = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+child = subprocess.Popen([sys.executable, "-c", lasting], start_new_session=True)
+print("started", os.environ["SM_CURRENT_HOST"], child.pid, os.getppid(), flush=True)
+time.sleep(300)
+"""
+    job = estimator(project, script(text), hosts=1)
+    job.fit(wait=False)
+    child, parent = map(int, until(lambda: started(job).get("algo-1")))
+    job.latest_training_job.interrupt()
+    os.kill(parent, signal.SIGKILL)
+    until(lambda: "started again" in log_of(job))
+    assert not is_running(child)
+    job.stop()
+
+
+def test_failure_is_told_although_the_time_was_up_before_the_output_was_delivered(
+    project, script, modelyard_home
+):
+    text = """
+import os
+with open(os.path.join(os.environ["SM_OUTPUT_DATA_DIR"], os.environ["SM_CURRENT_HOST"]), "w") as file:
+    file.write("saved")
+raise ValueError("bad batch 17")
+"""
+    job = estimator(project, script(text), max_run=28 * 86400)
+    with pytest.raises(JobFailedError, match="ValueError: bad batch 17"):
+        job.fit(logs=False)
+    folder = Path(modelyard_home, "jobs", job.latest_training_job.name)
+    assert "algo-1" in archived(f"{folder}/output/output.tar.gz")
 
 
 def log_of(job):

@@ -50,7 +50,7 @@ def fetch(env, plugins):
 
     def call(submit_directory=None, program="train.py"):
         found = env(program, submit_directory)
-        source.fetch(found, plugins, plugins.packagers.get("tarball").create())
+        source.fetch(found, plugins, plugins.packagers.get("tarball").create)
         return read_tree(found.layout.code)
 
     return call

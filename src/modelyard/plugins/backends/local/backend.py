@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from modelyard.core.errors import (
     JobNotFoundError,
 )
 from modelyard.core.handover import HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
+from modelyard.core.log import get_logger
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local import owner
 from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
@@ -35,6 +36,9 @@ from modelyard.plugins.backends.local.records import Record, Records
 from modelyard.plugins.backends.local.staging import stage
 
 _BACKLOG = 2048
+_OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+_OF_OTHERS = ("SAGEMAKER_", "SM_", "TORCHELASTIC_", "OMPI_COMM_", "PMI_", "PMIX_")
+_log = get_logger(__name__)
 
 
 @attrs.frozen
@@ -96,11 +100,14 @@ class LocalBackend:
             owned = _start_guard("job_guard", settings, record, environ, attached=attached)
         return LocalJobHandle(self._records, plan.job_name, owned)
 
-    def jobs(self) -> Iterable[JobDescription]:
-        """Return every job of this home, the oldest first."""
-        return tuple(
-            LocalJobHandle(self._records, record.name).describe() for record in self._records.all("job")
-        )
+    def jobs(self) -> Iterator[JobDescription]:
+        """Yield every job of this home, the oldest first."""
+        for record in self._records.all("job"):
+            try:
+                yield LocalJobHandle(self._records, record.name).describe()
+            except (InvalidPlanError, JobNotFoundError) as error:
+                # Of a later version, say: the others are to be seen all the same.
+                _log.warning("a job cannot be shown", job=record.name, error=str(error))
 
     def job(self, name: str) -> LocalJobHandle:
         """Return the job of that name. Raises `JobNotFoundError`."""
@@ -221,9 +228,13 @@ def _start_guard(
 
 
 def _surroundings() -> dict[str, str]:
-    """Return this process's variables without those of a job that it is itself a part of."""
-    own = ("SAGEMAKER_", "SM_", "TRAINING_JOB_NAME", *HANDED_OVER)
-    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    """Return this process's variables without those of a job, or of a launcher, that it is a part of."""
+    own = {"TRAINING_JOB_NAME", *HANDED_OVER, *_OF_LAUNCHERS}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in own and not name.startswith(_OF_OTHERS)
+    }
 
 
 def _served(plan: EndpointPlan) -> dict[str, str]:

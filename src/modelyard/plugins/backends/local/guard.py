@@ -30,6 +30,8 @@ from modelyard.plugins.backends.local.records import Record, Records, discard_le
 DETACH = b"d"
 """What an owner that ends in good order writes: the work goes on without it."""
 
+_DAY = 86400.0
+
 STOP_MARGIN = 5.0
 """Seconds beyond the time of grace of what programs run, for the end of the programs themselves."""
 
@@ -171,7 +173,8 @@ class Guard(abc.ABC):
             for program in self.running():
                 program.kill()
             return 1.0
-        return max(0.0, min(moments) - time.monotonic())
+        # Waking early is harmless; more than some days `select` does not take.
+        return min(max(0.0, min(moments) - time.monotonic()), _DAY)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from modelyard.core import values
 from modelyard.core.handover import OUTPUT_URI, ROOM, clip
 from modelyard.core.layout import JobLayout
 from modelyard.core.namespaces import Room
+from modelyard.core.processes import end_descendants
 from modelyard.plugins.backends.local import pipes
 from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
 from modelyard.plugins.backends.local.home import INTERRUPTED
@@ -90,6 +91,7 @@ class JobGuard(Guard):
         self._failures: dict[str, _Failure] = {}
         self._delivery: subprocess.Popen[bytes] | None = None
         self._interrupted = False
+        self._hosts_ended = False
         self._ends_at = None if settings.max_run is None else time.monotonic() + settings.max_run
 
     def begin(self) -> None:
@@ -98,20 +100,26 @@ class JobGuard(Guard):
         self._start_hosts()
 
     def deadline(self) -> float | None:
-        """Return when the job has used up its ``max_run``."""
-        return None if self._stopped_because else self._ends_at
+        """Return when the hosts have used up the job's ``max_run``."""
+        return None if self._hosts_ended or self._kill_at is not None else self._ends_at
+
+    def stop(self, because: str) -> None:
+        """Ask the hosts to end, for good. What hosts that have ended left is delivered all the same."""
+        if not self._hosts_ended and not self._failures:
+            super().stop(because)
 
     def is_over(self) -> bool:
         """Stop the job where it has taken too long or a host has failed; tell whether all has ended."""
-        if self._ends_at is not None and time.monotonic() >= self._ends_at:
-            self.stop(f"MaxRuntimeExceeded: it ran longer than max_run, {self._settings.max_run:g} s")
         self._note_failures()
+        if (deadline := self.deadline()) is not None and time.monotonic() >= deadline:
+            self.stop(f"MaxRuntimeExceeded: it ran longer than max_run, {self._settings.max_run:g} s")
         self._end_feeders()
         if self.running():
             return False
         if self._interrupted and not self._stopped_because and not self._succeeded():
             self._restart()
             return False
+        self._hosts_ended = True
         if self._delivery is None and self._has_to_deliver():
             self._deliver()
             return False
@@ -120,9 +128,10 @@ class JobGuard(Guard):
     def finish(self) -> None:
         """Record the end: Stopped, Completed, or Failed with the reason of the first host that failed."""
         succeeded = self._succeeded()
-        if self._delivery is not None and self._delivery.returncode:
-            reason = f"the model cannot be delivered: delivery ended with {how(self._delivery.returncode)}"
-            self._failures.setdefault("delivery", _Failure(time.time_ns(), reason))
+        if self._delivery is not None and (code := self._delivery.returncode):
+            self._failures["delivery"] = _failure(
+                self._settings.hosts[0], code, "the delivery of what it left"
+            )
             succeeded = False
         status, reason = "Completed", ""
         if self._stopped_because:
@@ -189,7 +198,7 @@ class JobGuard(Guard):
 
     def _interrupt(self) -> None:
         """End the hosts as the end of a spot instance does: SIGTERM, and the time of grace."""
-        if self._stopped_because or self._failures or not self.running():
+        if self._stopped_because or self._failures or self._hosts_ended:
             return
         self._interrupted = True
         sys.stdout.write("modelyard: interrupted; the script has its time of grace\n")
@@ -200,6 +209,7 @@ class JobGuard(Guard):
         """Begin again as on a new instance: with the input and the checkpoints, and nothing else."""
         self._interrupted, self._kill_at = False, None
         self._programs.clear()
+        end_descendants()  # What a program that was killed has left would go on beside the new one.
         for host in self._settings.hosts:
             _set_aside(host.layout)
             if host.feeder:
@@ -207,7 +217,8 @@ class JobGuard(Guard):
         sys.stdout.write("modelyard: started again with the checkpoints\n")
         sys.stdout.flush()
         self._start_hosts()
-        self.end_if_stopped()
+        if self._stopped_because or self._interrupted:  # While they were being started.
+            self.end_programs(self._grace + STOP_MARGIN)
 
     # -- delivery ------------------------------------------------------------------------------
 
@@ -220,10 +231,11 @@ class JobGuard(Guard):
 
     def _deliver(self) -> None:
         """Start the program that packs what all hosts left."""
+        end_descendants()  # Nobody writes any more.
         bases = [host.base for host in self._settings.hosts]
         model = ["--model"] if self._succeeded() else []
         argv = (sys.executable, "-P", "-m", "modelyard.training.delivery", *model, *bases)
-        self._kill_at = time.monotonic() + self._grace + STOP_MARGIN if self._stopped_because else None
+        self._kill_at = None
         self._delivery = self.spawn(argv, bases[0], {OUTPUT_URI: self._settings.output})
 
     def _succeeded(self) -> bool:
@@ -233,13 +245,13 @@ class JobGuard(Guard):
         return all(host.layout.success.is_file() for host in self._settings.hosts)
 
 
-def _failure(host: HostSettings, code: int) -> _Failure:
-    """Return why a host's in-job program failed: its own words, as of the moment that they are about."""
+def _failure(host: HostSettings, code: int, program: str = "the in-job program") -> _Failure:
+    """Return why a host's program failed: its own words, as of the moment that they are about."""
     with contextlib.suppress(OSError):
         path = host.layout.failure
         if text := path.read_text("utf-8", "replace").strip():
             return _Failure(path.stat().st_mtime_ns, text)
-    return _Failure(time.time_ns(), f"the in-job program ended with {how(code)}")
+    return _Failure(time.time_ns(), f"{program} ended with {how(code)}")
 
 
 def _set_aside(layout: JobLayout) -> None:

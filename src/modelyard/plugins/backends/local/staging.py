@@ -21,6 +21,9 @@ from modelyard.plugins.backends.local import channels, opt_ml, rooms
 from modelyard.plugins.backends.local.job_guard import HostSettings
 from modelyard.plugins.backends.local.records import SHARED
 
+_MOST_HOSTS = 250
+"""As many as there are addresses with the same first three bytes, and some."""
+
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
@@ -42,6 +45,11 @@ def stage(plan: TrainingPlan, folder: Path, carrier: Carrier) -> Staged:
 
     Raises what packing and downloading raise, and `InvalidPlanError` for what cannot be had here.
     """
+    if plan.resources.instance_count > _MOST_HOSTS:
+        raise InvalidPlanError(
+            f"the backend 'local' runs a job on {_MOST_HOSTS} hosts at most; instance_count is "
+            f"{plan.resources.instance_count}"
+        )
     names = [f"algo-{number + 1}" for number in range(plan.resources.instance_count)]
     layouts = [JobLayout(folder / name) for name in names]
     for layout in layouts:
@@ -72,7 +80,13 @@ def stage(plan: TrainingPlan, folder: Path, carrier: Carrier) -> Staged:
         )
         for layout, given in zip(layouts, staged.hosts, strict=True)
     )
-    return Staged(hosts, bundle.path, _meeting_point(addresses), staged.notes)
+    return Staged(hosts, bundle.path, _meeting_point(addresses), (*staged.notes, *_unseen(names, why_not)))
+
+
+def _unseen(names: Sequence[str], why_not: str) -> Sequence[str]:
+    if len(names) == 1 or not why_not:
+        return ()
+    return (f"the hosts' names cannot be resolved here, only MASTER_ADDR: {why_not}",)
 
 
 def _mentions(bundle: Bundle, folder: Path, carrier: Carrier) -> Sequence[opt_ml.Mention]:
