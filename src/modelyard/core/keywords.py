@@ -7,7 +7,7 @@ sagemaker-python-sdk#2275).
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -22,13 +22,20 @@ def checked_keywords(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         if unknown := [name for name in kwargs if name not in known]:
             called = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
-            said = " It has ".join(_said(name, known) for name in unknown)
-            raise TypeError(f"{called}() has {said} Known: {', '.join(sorted(known))}")
+            raise TypeError(f"{called}() has {_said(unknown, known)} Known: {', '.join(sorted(known))}")
         return function(*args, **kwargs)
 
     return checked
 
 
-def _said(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"no keyword {name!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
+def _said(unknown: Sequence[str], known: Sequence[str]) -> str:
+    if len(unknown) == 1:
+        meant = _meant(unknown[0], known)
+        return f"no keyword {unknown[0]!r}" + (f"; did you mean {meant!r}?" if meant else ".")
+    guesses = ((name, _meant(name, known)) for name in unknown)
+    named = (f"{name!r} (did you mean {meant!r}?)" if meant else f"{name!r}" for name, meant in guesses)
+    return f"no keywords {', '.join(named)}."
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), "")
