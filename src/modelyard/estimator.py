@@ -10,7 +10,6 @@ from modelyard.core.errors import InvalidPlanError, JobFailedError, JobStoppedEr
 from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import (
-    REDACTED,
     InputMode,
     JobStatus,
     MetricDefinition,
@@ -20,6 +19,7 @@ from modelyard.core.plans import (
     TrainingPlan,
     unique_name,
 )
+from modelyard.core.redaction import REDACTED
 from modelyard.inputs import Inputs, PathLike, channels
 from modelyard.model import PyTorchModel
 from modelyard.predictor import Predictor
@@ -320,7 +320,7 @@ class PyTorch(Estimator):
 
 def _shown(values: Mapping[str, T]) -> dict[str, T]:
     """Return a saved plan's values without the secrets, which were never saved."""
-    return {name: value for name, value in values.items() if value != REDACTED}
+    return {name: value for name, value in values.items() if REDACTED not in str(value)}
 
 
 def _metric(definition: Mapping[str, str]) -> MetricDefinition:

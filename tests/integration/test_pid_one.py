@@ -68,7 +68,8 @@ def _first_process(unshare):
     return int(children[0])
 
 
-def test_sigterm_reaches_the_script_which_saves_and_whose_code_counts(container):
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_reaches_the_script_which_saves_and_whose_code_counts(container, sig):
     with container.train("""
         import os, signal, sys, time
 
@@ -82,9 +83,32 @@ def test_sigterm_reaches_the_script_which_saves_and_whose_code_counts(container)
         time.sleep(300)
         """) as job:
         assert job.stdout.readline() == "ready with parent 1\n"
-        os.kill(_first_process(job), signal.SIGTERM)
+        os.kill(_first_process(job), sig)
         _, errors = job.communicate(timeout=PATIENCE)
     assert job.returncode == 7, errors
+    assert (container.base / "model" / "saved").read_text() == "state"
+
+
+def test_a_program_in_a_shell_script_has_its_time_to_save(container):
+    with container.train("""
+        import os, signal, subprocess, sys, time
+
+        def save(*_):
+            time.sleep(1)
+            with open(os.path.join(os.environ["SM_MODEL_DIR"], "saved"), "w") as file:
+                file.write("state")
+            sys.exit()
+
+        if len(sys.argv) == 1:
+            os.execl("/bin/sh", "sh", "-c", '"$0" train.py saver; true', sys.executable)
+        signal.signal(signal.SIGTERM, save)
+        print("ready", flush=True)
+        time.sleep(300)
+        """) as job:
+        assert job.stdout.readline() == "ready\n"
+        os.kill(_first_process(job), signal.SIGTERM)
+        _, errors = job.communicate(timeout=PATIENCE)
+    assert job.returncode == 143, errors
     assert (container.base / "model" / "saved").read_text() == "state"
 
 

@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
+import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.integration.conftest import is_running, line_with, until
 from modelyard import PyTorch
 from modelyard.core.errors import InvalidPlanError, JobFailedError, JobStoppedError
 from modelyard.core.plans import ProviderRef
+from modelyard.plugins.backends.local import rooms
 from modelyard.testing.fixtures import processes_of
 
 HOSTS = """
@@ -258,9 +261,7 @@ time.sleep(300)
     job.stop()
 
 
-def test_failure_is_told_although_the_time_was_up_before_the_output_was_delivered(
-    project, script, modelyard_home
-):
+def test_what_a_failed_job_had_in_its_output_is_delivered(project, script, modelyard_home):
     text = """
 import os
 with open(os.path.join(os.environ["SM_OUTPUT_DATA_DIR"], os.environ["SM_CURRENT_HOST"]), "w") as file:
@@ -271,7 +272,7 @@ raise ValueError("bad batch 17")
     with pytest.raises(JobFailedError, match="ValueError: bad batch 17"):
         job.fit(logs=False)
     folder = Path(modelyard_home, "jobs", job.latest_training_job.name)
-    assert "algo-1" in archived(f"{folder}/output/output.tar.gz")
+    assert {"algo-1", "algo-2"} & set(archived(f"{folder}/output/output.tar.gz"))
 
 
 def log_of(job):
@@ -322,6 +323,50 @@ def test_secrets_are_in_no_file_that_others_read(project, script, modelyard_home
     assert [path.name for path in holding] == ["hyperparameters.json"]
     assert holding[0].stat().st_mode & 0o077 == 0
     assert json.loads((folder / "job.json").read_text())["plan"]["hyperparameters"]["api-token"] == "*" * 8
+
+
+MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+
+
+@pytest.mark.skipif(MPIRUN is None, reason="no mpirun is installed")
+def test_mpirun_starts_each_rank_on_its_own_host(project, script, modelyard_home):
+    if why := rooms.unavailable(modelyard_home):
+        pytest.skip(f"hosts cannot have names of their own here: {why}")
+    text = """
+import os, socket
+e = os.environ
+print("rank", e["RANK"], e["LOCAL_RANK"], e["SM_CURRENT_HOST"], socket.gethostname())
+"""
+    job = estimator(project, script(text), hosts=3, distribution={"mpi": {"processes_per_host": 2}})
+    job.fit(logs=False)
+    assert sorted(re.findall(r"\] rank (.*)", log_of(job))) == [
+        f"{rank} {rank % 2} algo-{rank // 2 + 1} algo-{rank // 2 + 1}" for rank in range(6)
+    ]
+
+
+def test_an_interruption_is_heard_once(project, script, modelyard_home):
+    text = """
+import os, signal, time
+path = os.path.join(os.environ["CHECKPOINTS"], "saved")
+def save(*_):
+    print("asked to save", flush=True)
+    time.sleep(1)
+    open(path, "w").close()
+    raise SystemExit
+signal.signal(signal.SIGTERM, save)
+print("running", flush=True)
+while not os.path.exists(path):
+    time.sleep(0.02)
+"""
+    job = estimator(project, script(text), hosts=1)
+    job.environment["CHECKPOINTS"] = str(project)
+    job.fit(wait=False)
+    until(lambda: "running" in log_of(job))
+    for _ in range(3):
+        job.latest_training_job.interrupt()
+    job.wait(logs=False)
+    assert len(re.findall("asked to save", log_of(job))) == 1
+    assert len(re.findall("running", log_of(job))) == 2
 
 
 def test_hosts_may_be_launched_by_name(project, script, modelyard_home):

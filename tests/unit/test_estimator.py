@@ -17,7 +17,6 @@ from modelyard.core.errors import (
 )
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.plans import (
-    REDACTED,
     Channel,
     JobStatus,
     ProviderRef,
@@ -25,6 +24,7 @@ from modelyard.core.plans import (
     SourceCode,
     TrainingPlan,
 )
+from modelyard.core.redaction import REDACTED
 from modelyard.estimator import Estimator, PyTorch, channels
 from modelyard.model import PyTorchModel
 from modelyard.predictor import Predictor
@@ -338,6 +338,24 @@ def test_a_distribution_selects_its_launcher_with_its_options(others):
     assert (made.launcher.name, made.launcher.options) == ("ring", {"processes": 4})
     with pytest.raises(UnknownProviderError, match="distribution takes one strategy"):
         plan(others, distribution={"ring": {"enabled": True}, "other": {"enabled": True}})
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        {"smdistributed": {"dataparallel": {"enabled": True, "custom_mpi_options": "--NCCL_DEBUG WARN"}}},
+        {"smdistributed": {"dataparallel": {"enabled": False}}, "mpi": {"enabled": True}},
+        {"mpi": {"enabled": True, "processes_per_host": 2, "custom_mpi_options": None}},
+        {"pytorchddp": {"enabled": True}},
+    ],
+)
+def test_what_sdk_v2_spells_for_mpi_selects_mpirun(plugins, distribution):
+    assert plan(plugins, distribution=distribution).launcher.name == "mpirun"
+
+
+def test_a_distribution_and_a_launcher_are_two_answers_to_one_question(plugins):
+    with pytest.raises(InvalidPlanError, match="leave one of them out"):
+        plan(plugins, distribution={"mpi": {"enabled": True}}, launcher="torchrun")
 
 
 def test_an_unknown_distribution(plugins):

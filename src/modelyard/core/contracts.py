@@ -69,6 +69,7 @@ class Host:
     ``network_interface``: the interface on which the hosts reach each other; ``addresses``: where
     they do, in the order of ``names``, which are resolved where there are none; ``master_port``: the
     port of the master at which a process group meets. The port after it is the launcher's own.
+    ``master_address``: where the others reach the master, if it is not the one in ``addresses``.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Host:
     network_interface: str = "eth0"
     addresses: tuple[str, ...] = ()
     master_port: int = 7777
+    _master_address: str = attrs.field(default="", alias="master_address")
 
     @property
     def rank(self) -> int:
@@ -100,7 +102,7 @@ class Host:
     @property
     def master_address(self) -> str:
         """Where the others reach the master."""
-        return self.address_of(self.master)
+        return self._master_address or self.address_of(self.master)
 
     def address_of(self, name: str) -> str:
         """Return where a host of the job is reached."""

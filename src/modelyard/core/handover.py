@@ -15,7 +15,7 @@ LISTEN_FD = "MODELYARD_LISTEN_FD"
 """The descriptor of the socket that an endpoint serves; it listens already."""
 
 OUTPUT_URI = "MODELYARD_OUTPUT_URI"
-"""Where a job's archives go. Without it the platform collects the folders, as SageMaker does."""
+"""Where the archives of a job that has ended go."""
 
 STOP_SECONDS = "MODELYARD_STOP_SECONDS"
 """How long a script may take to end after SIGTERM, before SIGKILL; 30 as on SageMaker."""
@@ -53,6 +53,9 @@ HANDED_OVER = (
     STREAMS,
 )
 """All of them: they are about one program, and no matter of what it starts for itself."""
+
+FOR_LAUNCHERS = (HOST_ADDRESSES, HOST_KEY)
+"""Those that the in-job program passes on: the tools of a launcher run on every host of the job."""
 
 FAILURE_BYTES = 1024
 """What SageMaker shows of a failure file."""

@@ -14,6 +14,11 @@ def base_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get(BASE_DIR) or "/opt/ml")
 
 
+def log_beside(failure: Path) -> Path:
+    """Return where all is kept of which a failure file has only the end."""
+    return failure.with_name(f"{failure.name}.log")
+
+
 @attrs.frozen
 class JobLayout:
     """The folders and files of one host of a training job, below ``base``."""
@@ -82,7 +87,7 @@ class JobLayout:
     @property
     def failure_log(self) -> Path:
         """What the failing processes had to say, whole: the failure file has only its end."""
-        return self.output / "failure.log"
+        return log_beside(self.failure)
 
     @property
     def metrics(self) -> Path:

@@ -24,5 +24,5 @@ def _metrics(content: bytes) -> Iterator[Metric]:
         try:
             value = json.loads(entry)
             yield Metric(str(value["name"]), float(value["value"]), float(value["time"]), str(value["host"]))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue

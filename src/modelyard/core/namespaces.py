@@ -18,6 +18,7 @@ import attrs
 from modelyard.core.plans import JsonValue
 
 _CLONE_NEWNS = 0x00020000
+_CLONE_NEWUTS = 0x04000000
 _CLONE_NEWUSER = 0x10000000
 _MS_NOSUID = 2
 _MS_NODEV = 4
@@ -58,9 +59,13 @@ class Mount(JsonValue):
 
 @attrs.frozen
 class Room(JsonValue):
-    """What a process is to see; the mounts are made in their order, so a later one shows earlier ones."""
+    """What a process is to see; the mounts are made in their order, so a later one shows earlier ones.
+
+    ``hostname``: what the machine is called in there, its own name where it is empty.
+    """
 
     mounts: tuple[Mount, ...] = ()
+    hostname: str = ""
 
 
 @cache
@@ -88,7 +93,10 @@ def enter(room: Room) -> None:
     why; the process is then in no state to go on.
     """
     here = Path.cwd()
-    _leave()
+    _leave(_CLONE_NEWNS | (_CLONE_NEWUTS if room.hostname else 0))
+    if room.hostname:
+        name = room.hostname.encode()
+        _call("sethostname", name, ctypes.c_size_t(len(name)))
     for mount in room.mounts:
         try:
             _show(mount)
@@ -97,14 +105,14 @@ def enter(room: Room) -> None:
     os.chdir(here)
 
 
-def _leave() -> None:
-    """Leave the mounts that are shared with the rest of the machine."""
+def _leave(shared: int) -> None:
+    """Leave what is `shared` with the rest of the machine: its mounts, and maybe its name."""
     user, group = os.geteuid(), os.getegid()
     try:
         try:
-            _call("unshare", _CLONE_NEWNS)
+            _call("unshare", shared)
         except PermissionError:
-            _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
+            _call("unshare", _CLONE_NEWUSER | shared)
             # Without it the kernel lets nobody map a group: one could leave a group that denies access.
             Path("/proc/self/setgroups").write_text("deny", "utf-8")
             Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "utf-8")

@@ -6,17 +6,16 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
 from modelyard.core.errors import InvalidPlanError, did_you_mean
+from modelyard.core.redaction import redact, without_login
 from modelyard.core.values import freeze, from_json, thaw, to_json
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-T = TypeVar("T")
 
 # As strings: compiling them takes longer than most jobs need to use one.
 _NAME = r"(?!.{64})[A-Za-z0-9](-*[A-Za-z0-9])*"
@@ -90,29 +89,6 @@ def _frozen_mapping(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return frozen
 
 
-REDACTED = "********"
-# Words between underscores, so that TOKENIZERS_PARALLELISM is none.
-_SECRET = (
-    r"(?i)(?:^|_|-)(?:pass|passwd|password|passphrase|pwd|secrets?|tokens?|credentials?|pat|\w*key)(?:$|_|-)"  # noqa: S105 - a pattern
-)
-_LOGIN = r"://[^/\s:@]*:[^/\s@]+@"
-
-
-def is_secret(name: str, value: object) -> bool:
-    """Tell whether a value is one: text under a name that says so, or a URL with a login.
-
-    A number is none, whatever its name: ``max_tokens`` is 512, and 512 is in every log.
-    """
-    if not isinstance(value, str) or re.fullmatch(r"[-+.\d]*|true|false|none|null", value, re.IGNORECASE):
-        return False
-    return bool(re.search(_SECRET, name) or re.search(_LOGIN, value))
-
-
-def redact(values: Mapping[str, T]) -> dict[str, T | str]:
-    """Return the values with `REDACTED` in place of each that is a secret."""
-    return {name: REDACTED if is_secret(name, value) else value for name, value in values.items()}
-
-
 class JsonValue:
     """What every plan value can do: become JSON and come back from it."""
 
@@ -152,6 +128,15 @@ _INSTALLED_FROM = frozenset({"pyproject.toml", "requirements.txt", "setup.py"})
 
 def _expanded(path: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(path))  # noqa: PTH111 - a Path would spoil a URI
+
+
+def _no_option(program: str) -> str:
+    if program.startswith("-"):
+        raise InvalidPlanError(
+            f"the program {program!r} would be taken for an option of its interpreter: rename it so that it "
+            "does not begin with '-'; a module is '-m package.module'"
+        )
+    return program
 
 
 @attrs.frozen
@@ -208,7 +193,7 @@ class SourceCode(JsonValue):
             return f"-m {self.module}"
         path = self.entry_point.replace("\\", "/")
         if self.source_dir is None:
-            return PurePath(path).name
+            return _no_option(PurePath(path).name)
         inside = os.path.normpath(path)
         if PurePath(inside).is_absolute():
             inside = os.path.relpath(inside, self.source_dir)
@@ -217,7 +202,16 @@ class SourceCode(JsonValue):
                 f"entry point {self.entry_point!r} is outside source_dir {self.source_dir!r}; "
                 "give its path relative to source_dir"
             )
-        return PurePath(inside).as_posix()
+        return _no_option(PurePath(inside).as_posix())
+
+    def redacted(self) -> Self:
+        """Return where the code is, without the logins of URIs."""
+        return attrs.evolve(
+            self,
+            entry_point=without_login(self.entry_point),
+            source_dir=self.source_dir and without_login(self.source_dir),
+            dependencies=map(without_login, self.dependencies),
+        )
 
     def check_module(self, files: Collection[str]) -> None:
         """Raise `InvalidPlanError` where the module is not among `files`, nor may pip bring it.
@@ -317,7 +311,7 @@ def _metrics(value: Iterable[MetricDefinition]) -> tuple[MetricDefinition, ...]:
 
 def _seconds(value: float | None) -> float | None:
     if value is not None and (
-        isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9
     ):
         raise InvalidPlanError(f"max_run is a number of seconds above 0, not {value!r}")
     return value
@@ -406,9 +400,15 @@ class TrainingPlan(JsonValue):
     title: ClassVar[str] = "training plan"
 
     def redacted(self) -> Self:
-        """Return the plan as it may be saved and shown: without the values that are secrets."""
+        """Return the plan as it may be saved and shown: without secrets, and without the logins of URIs."""
         return attrs.evolve(
-            self, environment=redact(self.environment), hyperparameters=redact(self.hyperparameters)
+            self,
+            source=self.source.redacted(),
+            channels=[attrs.evolve(channel, uri=without_login(channel.uri)) for channel in self.channels],
+            output_path=self.output_path and without_login(self.output_path),
+            checkpoint_uri=self.checkpoint_uri and without_login(self.checkpoint_uri),
+            environment=redact(self.environment),
+            hyperparameters=redact(self.hyperparameters),
         )
 
     def __str__(self) -> str:
@@ -438,8 +438,13 @@ class EndpointPlan(JsonValue):
     title: ClassVar[str] = "endpoint plan"
 
     def redacted(self) -> Self:
-        """Return the plan as it may be saved and shown: without the values of secret variables."""
-        return attrs.evolve(self, environment=redact(self.environment))
+        """Return the plan as it may be saved and shown: without secrets, and without the logins of URIs."""
+        return attrs.evolve(
+            self,
+            model=ModelSource(without_login(self.model.uri)),
+            source=self.source and self.source.redacted(),
+            environment=redact(self.environment),
+        )
 
     def __str__(self) -> str:
         return _table(self.title, self.endpoint_name, self.redacted())

@@ -42,15 +42,21 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def reap_orphans(*children: int) -> None:
-    """Reap what the children's own children left behind, and never one of `children` itself."""
+def reap_orphans(*children: int) -> bool:
+    """Reap what the children's own children left behind, and never one of `children` itself.
+
+    Returns whether this process has any children left.
+    """
     if not hasattr(os, "waitid"):  # Older Pythons on macOS, where orphans do not come to this process.
-        return
-    with contextlib.suppress(ChildProcessError):
+        return bool(children)
+    try:
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid in children:
-                return
+                break
             os.waitpid(ended.si_pid, 0)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def end_descendants(grace: float = 0.0) -> None:
@@ -71,13 +77,14 @@ def end_descendants(grace: float = 0.0) -> None:
         _wait_for_children(0.1)
 
 
-def signal_descendants(sig: signal.Signals) -> None:
-    """Send `sig` to every process below this one."""
+def signal_descendants(sig: signal.Signals, *, but_of: int = 0) -> None:
+    """Send `sig` to every process below this one, but those of the process group `but_of`."""
     import psutil
 
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process.send_signal(sig)
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
+            if not but_of or os.getpgid(process.pid) != but_of:
+                process.send_signal(sig)
 
 
 def _no_children() -> bool:

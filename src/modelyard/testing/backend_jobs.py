@@ -7,7 +7,8 @@ import pytest
 
 from modelyard.core.contracts import Backend, JobDescription
 from modelyard.core.errors import JobExistsError, JobNotFoundError, PackagingError
-from modelyard.core.plans import REDACTED, Channel, JobStatus, unique_name
+from modelyard.core.plans import Channel, JobStatus, unique_name
+from modelyard.core.redaction import REDACTED
 from modelyard.testing.backend_setup import BackendSetup, CountingCarrier, refused, until
 from modelyard.testing.trees import read_tree, write_tree
 

@@ -16,25 +16,35 @@ def main() -> int:
     with supervisor.signals() as stop:  # First of all: as PID 1 nothing else takes them.
         end_with_guard()
         log.configure()
-        base = base_dir()
+        layout = JobLayout(base_dir())
         try:
             if room := os.environ.pop(ROOM, ""):
                 from modelyard.core.namespaces import Room, enter
 
                 enter(Room.from_json(room))
-            return job.run(base, os.environ, PluginManager.discover(), stop)
-        except Exception as error:
-            from modelyard.training import failure
+            return job.run(layout, os.environ, PluginManager.discover(), stop)
+        except Exception as error:  # noqa: BLE001 - all of it is told, without secrets
+            _report(error, layout)
+            return 128 + error.signal if isinstance(error, job.StoppedError) else 1
 
-            output = JobLayout(base).output
-            output.mkdir(parents=True, exist_ok=True)
-            expected = isinstance(error, (ModelyardError, OSError))
-            text = str(error) if expected else f"{type(error).__name__}: {error}"
-            said = failure.record(JobLayout(base).failure, clip(text))
-            sys.stderr.write(f"modelyard: {said}\n")
-            if not expected:
-                raise
-            return 1
+
+def _report(error: Exception, layout: JobLayout) -> None:
+    """Record why there is no script whose failure counts, and say it, without the job's secrets."""
+    from modelyard.training import failure, masking
+
+    secrets = masking.secrets_of(layout, os.environ)
+    expected = isinstance(error, (ModelyardError, OSError))
+    text = masking.masked(str(error) if expected else f"{type(error).__name__}: {error}", secrets)
+    said = [text]
+    # The record may be the script's own.
+    if (recorded := failure.record(layout.failure, clip(text))) not in (text, clip(text)):
+        said.append(recorded)
+    for line in said:
+        sys.stderr.write(f"modelyard: {line}\n")
+    if not expected:
+        import traceback
+
+        sys.stderr.write(masking.masked("".join(traceback.format_exception(error)), secrets))
 
 
 if __name__ == "__main__":

@@ -34,13 +34,15 @@ class Cluster:
 
     ``resources``: the content of ``resourceconfig.json``; ``settings``: the job's own
     hyperparameters, of which some are about the distribution; ``addresses``: where each host is
-    reached, empty where the names are resolved; ``master_port``: where a process group meets.
+    reached, empty where the names are resolved; ``master_port``: where a process group meets;
+    ``meeting``: the address at which it does, where the process was told one.
     """
 
     resources: Mapping[str, Any]
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     addresses: Mapping[str, str] = attrs.field(factory=dict)
     master_port: int = MASTER_PORT
+    meeting: str = ""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -108,12 +110,14 @@ class Cluster:
             network_interface=self.network_interface,
             addresses=tuple(self.addresses[name] for name in names) if self.addresses else (),
             master_port=self.master_port,
+            # That of the distribution; who is alone outside of it meets nobody.
+            master_address=self.meeting if self.current_host in members else "",
         )
 
     @property
     def master_address(self) -> str:
-        """Where the master is reached, also from a host outside of the distribution."""
-        return self.addresses.get(self.master, self.master)
+        """Where a process group meets, as also a host outside of the distribution is told."""
+        return self.meeting or self.addresses.get(self.master, self.master)
 
 
 def described(
@@ -133,6 +137,7 @@ def described(
         settings,
         _addresses(resources["hosts"], environ.get(HOST_ADDRESSES), where),
         _port(environ.get("MASTER_PORT") or str(MASTER_PORT)),
+        environ.get("MASTER_ADDR", ""),
     )
 
 

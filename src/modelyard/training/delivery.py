@@ -4,6 +4,7 @@
 ended: their models become one ``model.tar.gz``, as on SageMaker.
 """
 
+import filecmp
 import os
 import sys
 from collections.abc import Sequence
@@ -21,11 +22,12 @@ from modelyard.core.layout import JobLayout
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import TrainingPlan
+from modelyard.training import failure, masking
 
 MODEL = "--model"
 """The argument that says that the scripts succeeded."""
 
-_log = get_logger(__name__)
+_log = get_logger("modelyard.training.delivery")
 
 
 @attrs.frozen
@@ -44,7 +46,7 @@ class Delivery:
         layout.create()  # The script may have removed a folder that it had no use for.
         if model:
             if not _has_content(layout.model):
-                _log.warning("the script saved no model", folder=str(layout.model))
+                _log.warning("the script saved nothing in SM_MODEL_DIR: its model is empty")
             self._bring(layout.model, f"model{ARCHIVE}", layout.base)
         if _has_content(layout.output_data):
             self._bring(layout.output_data, f"output{ARCHIVE}", layout.base)
@@ -66,11 +68,21 @@ def gather(layouts: Sequence[JobLayout]) -> None:
 def _move(source: Path, target: Path) -> None:
     for file in sorted(path for path in source.rglob("*") if path.is_symlink() or not path.is_dir()):
         place = target / file.relative_to(source)
-        if os.path.lexists(place):
-            _log.warning("two hosts saved one file: that of the first is delivered", file=str(place))
-        else:
+        if _is_free(place, target):
             place.parent.mkdir(parents=True, exist_ok=True)
             file.rename(place)
+        elif not _are_equal(file, place):
+            _log.warning("hosts have saved different files of one name; the first's counts", file=str(place))
+
+
+def _is_free(place: Path, folder: Path) -> bool:
+    """Tell whether nothing is at `place` in `folder`, nor a file where a folder above it would be."""
+    above = (parent for parent in place.parents if parent.is_relative_to(folder))
+    return not os.path.lexists(place) and not any(os.path.lexists(p) and not p.is_dir() for p in above)
+
+
+def _are_equal(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _has_content(folder: Path) -> bool:
@@ -91,7 +103,10 @@ def main(arguments: Sequence[str]) -> int:
             layouts[0], model=MODEL in arguments
         )
     except (ModelyardError, OSError) as error:
-        sys.stderr.write(f"modelyard: the model cannot be delivered: {clip(str(error))}\n")
+        reason = masking.masked(str(error), masking.secrets_of(layouts[0], os.environ))
+        said = clip(f"what the job left cannot be delivered: {reason}")
+        failure.record(layouts[0].failure, said)
+        sys.stderr.write(f"modelyard: {said}\n")
         return 1
     return 0
 

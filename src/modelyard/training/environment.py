@@ -96,7 +96,7 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
     """
     layout = JobLayout(base.absolute())
     resources = layout.config / "resourceconfig.json"
-    decoded = {k: _decode(v) for k, v in _load(layout.config / "hyperparameters.json", {}).items()}
+    decoded = hyperparameters(layout)
     settings = {k: v for k, v in decoded.items() if k in RESERVED or k.startswith("sagemaker_")}
     found = cluster.described(_load(resources, _ALONE), resources, settings, environ)
     return TrainingEnvironment(
@@ -104,7 +104,7 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
         cluster=found,
         hyperparameters={k: v for k, v in decoded.items() if k not in settings},
         settings=settings,
-        channels=_load(layout.config / "inputdataconfig.json", {}),
+        channels=channels(layout),
         distribution=_load(layout.channel("sm_drivers") / "distributed.json", {}),
         program=_program(layout, settings, environ),
         submit_directory=str(
@@ -112,13 +112,23 @@ def read(base: Path, environ: Mapping[str, str] = os.environ) -> TrainingEnviron
             or settings.get("sagemaker_submit_directory")
             or layout.code
         ),
-        master_address=environ.get("MASTER_ADDR") or found.master_address,
+        master_address=found.master_address,
         region=str(settings.get("sagemaker_region") or _first(environ, _REGION)),
         job_name=environ.get("TRAINING_JOB_NAME"),
         framework_module=environ.get("SAGEMAKER_TRAINING_MODULE"),
         mp_parameters=environ.get("SM_HP_MP_PARAMETERS"),
         launch_tools=frozenset(tool for tool in _LAUNCH_TOOLS if _is_installed(tool, environ)),
     )
+
+
+def hyperparameters(layout: JobLayout) -> dict[str, Any]:
+    """Return the hyperparameters, decoded, the platform's own among them. Raises `InvalidPlanError`."""
+    return {k: _decode(v) for k, v in _load(layout.config / "hyperparameters.json", {}).items()}
+
+
+def channels(layout: JobLayout) -> Mapping[str, Any]:
+    """Return the content of ``inputdataconfig.json``. Raises `InvalidPlanError`."""
+    return _load(layout.config / "inputdataconfig.json", {})
 
 
 def _program(layout: JobLayout, settings: Mapping[str, Any], environ: Mapping[str, str]) -> str:

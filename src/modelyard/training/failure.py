@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from modelyard.core.contracts import RankFailure
 from modelyard.core.handover import FAILURE_BYTES, clip
+from modelyard.core.layout import log_beside
 from modelyard.core.processes import signal_name
 from modelyard.training.supervisor import Outcome
 from modelyard.training.tails import Said
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
     from modelyard.training.tracebacks import Raised
 
 _DYING_SECONDS = 10.0
-"""How long after its last traceback a process may take to end."""
+"""How long after its last traceback a process may take to end of it."""
+
+_DYING_WORDS = 50
+"""How many lines it may print meanwhile."""
 
 
 def witness(outcome: Outcome, first: RankFailure | None = None) -> Said:
@@ -50,21 +56,30 @@ def reason(program: str, outcome: Outcome, code_dir: Path, first: RankFailure | 
     """Return what ended the script and where, in at most 1,024 bytes.
 
     `first`: which rank failed first and how, where the launcher's tool has told. The line is the
-    user's: the innermost one of a file below `code_dir`.
+    user's: the innermost one of a file below `code_dir`. An exception that the script seems to have
+    survived is only what came before.
     """
+    if not outcome.started:
+        return clip(f"stopped by {signal_name(outcome.signal)} before {program} was started")
     said = witness(outcome, first)
     ended_by = _signal(outcome, first)
     head = f"{_who(program, outcome, said, first)} {_how(outcome, first, ended_by)}"
     # What a process said before it was killed from outside is not why.
     if ended_by in (signal.SIGKILL, signal.SIGTERM):
         return clip(head)
-    text = said.text.replace(f"{code_dir}/", "").replace(f"{code_dir.resolve()}/", "")
+    text = _spoken(said).replace(f"{code_dir}/", "").replace(f"{code_dir.resolve()}/", "")
     raised = _raised(text)
-    if first and raised and raised.is_report:
+    if not raised:
+        _, last = _last_line(text)
+        return clip(f"{head}: {last}" if last else head)
+    if first and raised.is_report:
         return clip(head)  # The rank is one of another host; the report says what is said already.
-    if raised:
+    if not _survived(raised, said, ended_by):
         return _with_exception(f"{head}: ", raised)
-    return clip(f"{head}: {line}" if (line := _last_line(text)) else head)
+    number, last = _last_line(text, raised.line + 1)
+    if last and _led_to_the_end(said, number):
+        head += f": {_shortened(last, FAILURE_BYTES // 4)}"
+    return _with_exception(f"{head}; before: ", attrs.evolve(raised, more=[]))
 
 
 def record(path: Path, text: str, full: str = "", at: float | None = None) -> str:
@@ -75,8 +90,9 @@ def record(path: Path, text: str, full: str = "", at: float | None = None) -> st
     several hosts failed first. Where nothing can be written it goes to standard error; never raises.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if full:
-            path.with_name(f"{path.name}.log").write_text(full, "utf-8", "replace")
+            log_beside(path).write_text(full, "utf-8", "replace")
         own = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
         if own:
             return clip(own)
@@ -89,16 +105,39 @@ def record(path: Path, text: str, full: str = "", at: float | None = None) -> st
     return text
 
 
-def _raised(text: str) -> "Raised | None":
+def _spoken(said: Said) -> str:
     # Its expressions are compiled for jobs that fail only: every job starts with importing this module.
     from modelyard.training import tracebacks
 
-    return tracebacks.last(text)
+    return tracebacks.without_ignored(said.text)
+
+
+def _raised(spoken: str) -> "Raised | None":
+    from modelyard.training import tracebacks
+
+    return tracebacks.last(spoken)
 
 
 def _raised_at(said: Said) -> float | None:
-    raised = _raised(said.text)
+    raised = _raised(_spoken(said))
     return said.read_at(raised.line) if raised else None
+
+
+def _survived(raised: "Raised", said: Said, ended_by: int) -> bool:
+    """Whether the process went on after the traceback, by what it did then.
+
+    Of an exception a process exits, aborts, or is interrupted; no other signal is the end of one.
+    """
+    if raised.final:
+        return False
+    # A message's own lines are often indented, or torch's frames in C++.
+    words = [line for line in raised.more if line[:1].strip() and not line.startswith("frame #")]
+    deadly = ended_by in (0, signal.SIGABRT, signal.SIGINT)
+    return not deadly or len(words) > _DYING_WORDS or not _led_to_the_end(said, raised.line)
+
+
+def _led_to_the_end(said: Said, line: int) -> bool:
+    return said.ended - said.read_at(line) <= _DYING_SECONDS
 
 
 def _signal(outcome: Outcome, first: RankFailure | None) -> int:
@@ -124,11 +163,25 @@ def _how(outcome: Outcome, first: RankFailure | None, ended_by: int) -> str:
 def _with_exception(head: str, raised: "Raised") -> str:
     """Return the exception and its place, which is never cut off, and what else there is room for."""
     place = f" ({raised.place})"
-    room = FAILURE_BYTES - len(f"{head}{place}".encode("utf-8", "replace"))
+    room = FAILURE_BYTES - _size(head + place)
     text = head + _shortened(raised.said, room) + place
     if raised.before:
         text += f"; {raised.before}"
-    return clip("\n".join([text, *raised.more]).rstrip())
+    return _with_last_line(text, "\n".join([text, *raised.more]).rstrip())
+
+
+def _with_last_line(kept: str, text: str) -> str:
+    """Return `text`, of which `kept` is the beginning, cut before its last line if it must be cut."""
+    before, _, line = text.rpartition("\n")
+    end = f"\n...\n{_shortened(line, FAILURE_BYTES // 4)}"
+    if _size(before) <= FAILURE_BYTES - _size(end) or _size(kept + end) > FAILURE_BYTES:
+        return clip(text)
+    room = FAILURE_BYTES - _size(end)
+    return before.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") + end
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
 
 
 def _shortened(text: str, size: int) -> str:
@@ -136,6 +189,7 @@ def _shortened(text: str, size: int) -> str:
     return text if len(encoded) <= size else encoded[: max(size - 3, 0)].decode("utf-8", "ignore") + "..."
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _last_line(text: str, start: int = 0) -> tuple[int, str]:
+    """Return the last line that says something, from that of the number `start` on, and its number."""
+    lines = list(enumerate(text.split("\n")))[start:]
+    return next(((number, line.strip()) for number, line in reversed(lines) if line.strip()), (start, ""))

@@ -1,13 +1,14 @@
-"""One host's part of a training job, from the folder that it is given to the archives it leaves.
+"""One host's part of a training job, from the folder that it is given to the result that it records.
 
 What only some jobs need before the script starts is imported where it is needed.
 """
 
+import contextlib
+import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -20,17 +21,20 @@ from modelyard.core.contracts import (
     Packager,
     ProfiledLauncher,
 )
-from modelyard.core.errors import InvalidPlanError
-from modelyard.core.handover import ISOLATED_PACKAGES, OUTPUT_URI, STOP_SECONDS
+from modelyard.core.errors import InvalidPlanError, JobError
+from modelyard.core.handover import FOR_LAUNCHERS, HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
+from modelyard.core.layout import JobLayout
 from modelyard.core.manager import PluginManager
-from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan, is_secret
+from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
+from modelyard.core.processes import signal_name
 from modelyard.core.registry import Registry
-from modelyard.training import environment, packages, profiles, source, supervisor
+from modelyard.training import aside, environment, masking, packages, profiles, source, supervisor
 from modelyard.training.environment import TrainingEnvironment
 from modelyard.training.streams import RelaySettings
-from modelyard.training.supervisor import Outcome, Stop
+from modelyard.training.supervisor import Interrupted, Outcome, Stop
 
 P = TypeVar("P")
+
 
 _DISTRIBUTIONS = {
     "sagemaker_mpi_enabled": "mpi",
@@ -47,14 +51,28 @@ _OPTIONS = {
 }
 
 
-def run(base: Path, environ: Mapping[str, str], plugins: PluginManager, stop: Stop) -> int:
-    """Run the job below `base` on this host and return the exit code of the script.
+class StoppedError(JobError):
+    """The job was told to stop while something else than its script went on. ``signal``: by which signal."""
 
-    Writes ``output/success`` or ``output/failure``; packs and uploads the model and the output.
-    `stop`: signals, taken since the program began. Raises `InvalidPlanError` for a plan that was made
-    with other plugins than are installed here.
+    def __init__(self, sig: int, meanwhile: str) -> None:
+        super().__init__(sig, meanwhile)
+        self.signal = sig
+        self.meanwhile = meanwhile
+
+    def __str__(self) -> str:
+        return f"stopped by {signal_name(self.signal)} while {self.meanwhile}"
+
+
+def run(layout: JobLayout, environ: Mapping[str, str], plugins: PluginManager, stop: Stop) -> int:
+    """Run the job of `layout` on this host and return the exit code of the script.
+
+    Writes ``output/success`` or ``output/failure``, in place of those of an earlier run. The model and
+    the output stay in their folders: bringing them away is the platform's part. `stop`: signals, taken
+    since the program began. Raises `StoppedError`, and `InvalidPlanError` for a plan that was made with
+    other plugins than are installed here.
     """
-    env = environment.read(base, environ)
+    aside.set_results_aside(layout)
+    env = environment.read(layout.base, environ)
     env.layout.create()
     plan = TrainingPlan.from_json(env.layout.plan.read_bytes()) if env.layout.plan.is_file() else None
     return Job(env, plan, environ, plugins, stop).run()
@@ -71,16 +89,24 @@ class Job:
     stop: Stop
 
     def run(self) -> int:
-        """Fetch the source, run the script, deliver what it leaves; return its exit code."""
-        self._check_plan()
-        source.fetch(self.env, self.plugins, lambda: self.packager)
+        """Fetch the source, run the script, record how it ended; return its exit code."""
+        self._check()
+        with self._stoppable("the source was fetched"):
+            source.fetch(self.env, self.plugins, lambda: self.packager)
         outcome = self._launch()
         code = self._record_failure(outcome) if outcome.exit_code else 0
-        if not outcome.stopped:  # Who stopped it may have it start again.
-            self._deliver(model=not code)
-            if not code:
-                self.env.layout.success.touch()
+        if not code and not outcome.stopped:  # Who stopped it may have it start again.
+            self.env.layout.success.touch()
         return code
+
+    @contextlib.contextmanager
+    def _stoppable(self, meanwhile: str) -> Iterator[None]:
+        """Have a signal end the block. Raises `StoppedError`."""
+        try:
+            with self.stop.interrupting():
+                yield
+        except Interrupted as interrupted:
+            raise StoppedError(interrupted.signal, meanwhile) from None
 
     # -- the providers: what the plan names, or what this machine selects without one ------------
 
@@ -115,8 +141,9 @@ class Job:
     def _resources(self) -> Resources:
         return Resources(self.env.instance_type, len(self.env.host.names))
 
-    def _check_plan(self) -> None:
+    def _check(self) -> None:
         """Compare all that the plan names with what is installed, before anything runs."""
+        stop_seconds(self.environ)
         if self.plan:
             _installed(self.plugins.hardware, self.plan.hardware)
             _installed(self.plugins.launchers, self.plan.launcher)
@@ -130,15 +157,30 @@ class Job:
         # What is wrong with the entry point is said before pip has taken its time.
         entry = source.entry_point(env, self.profile.arguments(env.hyperparameters), sys.executable)
         isolated = ISOLATED_PACKAGES in self.environ
-        interpreter = packages.install(env.layout, self.environ, self._supervised, isolated=isolated)
+        with self._stoppable("its packages were installed"):
+            interpreter = packages.install(env.layout, self._own_environ, self._install, isolated=isolated)
+        source.check_interpreter(entry)
         entry = attrs.evolve(entry, interpreter=interpreter)
         command = self.launcher.command(entry, env.host, self.hardware)
-        return self._supervised(command, self.script_environ(interpreter))
+        return self._supervised(command, self.script_environ(interpreter), self._relay)
 
-    def _supervised(self, command: Command, environ: Mapping[str, str]) -> Outcome:
+    def _install(self, command: Command, environ: Mapping[str, str]) -> Outcome:
+        """Run pip, whose output has no metrics. Raises `Interrupted` where it was stopped."""
+        outcome = self._supervised(command, environ, attrs.evolve(self._relay, metrics=()))
+        if outcome.stopped:
+            raise Interrupted(self.stop.signal)
+        return outcome
+
+    def _supervised(self, command: Command, environ: Mapping[str, str], relay: RelaySettings) -> Outcome:
         """Run a command of the job to its end."""
-        grace = float(self.environ.get(STOP_SECONDS, "30"))
-        return supervisor.run(command, environ, grace=grace, relay=self._relay, stop=self.stop)
+        grace = stop_seconds(self.environ)
+        return supervisor.run(command, environ, grace=grace, relay=relay, stop=self.stop)
+
+    @property
+    def _own_environ(self) -> dict[str, str]:
+        """Return the variables of this process but for those that are about it alone."""
+        alone = {*HANDED_OVER} - {*FOR_LAUNCHERS}
+        return {name: value for name, value in self.environ.items() if name not in alone}
 
     def script_environ(self, interpreter: str) -> dict[str, str]:
         """Return the variables that the script is started with, those that win last."""
@@ -146,7 +188,7 @@ class Job:
         devices = hardware.environ(env.host)
         return {
             "PYTHONUNBUFFERED": "1",
-            **environ,
+            **self._own_environ,
             **packages.activation(interpreter, environ),
             "PYTHONPATH": os.pathsep.join(self._python_path(interpreter)),
             **self.profile.variables(env, devices={hardware.device_type: hardware.device_count()}),
@@ -166,13 +208,16 @@ class Job:
         names = self.plan.environment if self.plan else ()
         return {name: self.environ[name] for name in names if name in self.environ}
 
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
+        return masking.secrets_of(self.env.layout, self.environ)
+
     @property
     def _relay(self) -> RelaySettings:
         env = self.env
-        named = {**self.environ, **env.hyperparameters}
         return RelaySettings(
             host=env.host.name if len(env.cluster.hosts) > 1 else "",
-            secrets=tuple(value for name, value in named.items() if is_secret(name, value)),
+            secrets=self._secrets,
             metrics=self.plan.metrics if self.plan else (),
             metrics_file=env.layout.metrics,
         )
@@ -189,15 +234,21 @@ class Job:
             first = launcher.first_failure(outcome.stderr_tail)
         said = failure.witness(outcome, first)
         reason = failure.reason(self.env.program, outcome, layout.code, first)
-        failure.record(layout.failure, reason, full=said.text, at=failure.moment(said))
+        # A script that was never started said nothing at any time.
+        failure.record(layout.failure, reason, full=said.text, at=failure.moment(said) or None)
         return failure.exit_code(outcome, first)
 
-    def _deliver(self, *, model: bool) -> None:
-        """Bring the output, and the model of a script that succeeded, to where the platform wants them."""
-        if uri := self.environ.get(OUTPUT_URI):
-            from modelyard.training.delivery import Delivery
 
-            Delivery(uri.rstrip("/"), self.packager, self.plugins).run(self.env.layout, model=model)
+def stop_seconds(environ: Mapping[str, str]) -> float:
+    """Return how long the script may take to end once it is told to stop. Raises `InvalidPlanError`."""
+    text = environ.get(STOP_SECONDS) or "30"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InvalidPlanError(f"{STOP_SECONDS} must be a number of seconds, 0 or more, not {text!r}")
+    return seconds
 
 
 def distribution(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

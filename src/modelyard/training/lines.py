@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from modelyard.core.plans import REDACTED
+from modelyard.core.redaction import REDACTED
 
 LONGEST = 64 * 1024
 """Bytes after which a line is broken."""
@@ -22,9 +22,12 @@ _SETTLED = 0.1
 
 
 class Emit(Protocol):
-    """Takes whole lines. ``show``: they go to the log; ``keep``: they are what the program said."""
+    """Takes whole lines. ``show``: they go to the log; ``keep``: they are what the program said.
 
-    def __call__(self, block: bytes, *, show: bool = True, keep: bool = True) -> None:
+    ``broken``: the last one was too long, and goes on with the first one that is kept next.
+    """
+
+    def __call__(self, block: bytes, *, show: bool = True, keep: bool = True, broken: bool = False) -> None:
         """Take `block`, which ends with a newline."""
 
 
@@ -103,7 +106,7 @@ class Lines:
             self._end(self._partial + b"\n")
         self._partial, self._shown, self.due = b"", None, math.inf
 
-    def _end(self, block: bytes) -> None:
+    def _end(self, block: bytes, *, broken: bool = False) -> None:
         if b"\r" in block:
             block = b"".join(_state(line) + b"\n" for line in block[:-1].split(b"\n"))
         if self._shown is not None:
@@ -114,13 +117,13 @@ class Lines:
                     self._emit(first + b"\n", show=False)
         self._shown, self.due = None, math.inf
         if block:
-            self._emit(block)
+            self._emit(block, broken=broken)
 
     def _broken(self, line: bytes) -> bytes:
         """Emit what a line that is too long has so far; return what cannot be told from a beginning."""
         cut = len(line) - self._held(line)
         if cut:
-            self._end(line[:cut] + b"\n")
+            self._end(line[:cut] + b"\n", broken=True)
         return line[cut:]
 
     def _held(self, data: bytes) -> int:

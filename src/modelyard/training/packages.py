@@ -9,6 +9,7 @@ and the person's environment stays as it is.
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from modelyard.core.contracts import Command
@@ -21,7 +22,7 @@ Run = Callable[[Command, Mapping[str, str]], Outcome]
 
 REQUIREMENTS = "requirements.txt"
 _ELSEWHERE = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")
-"""Options of pip that would lead it out of the job's own environment."""
+"""Options of pip that would lead it, and what it starts to build, out of the job's own environment."""
 _LINES, _WIDTH = 4, 230
 """How much of what pip says is wrong fits into a failure file: the last lines, cut to a width."""
 
@@ -59,15 +60,16 @@ def install(layout: JobLayout, environ: Mapping[str, str], run: Run, *, isolated
     if not wanted:
         return sys.executable
     _check_pip()
-    interpreter, where = sys.executable, list[str]()
+    interpreter, python, here = sys.executable, list[str](), list[str]()
     if isolated:
         interpreter = _environment(layout.environment)
-        where = ["--python", interpreter]
+        python = ["--python", interpreter]
+        # Against configuration files. An empty prefix would be the working directory.
+        here = ["--no-user", "--target=", f"--prefix={layout.environment}", "--root=/"]
         environ = {name: value for name, value in environ.items() if name not in _ELSEWHERE}
-        environ["PIP_USER"] = "0"  # A configuration file may say otherwise.
     # -P: pip's own imports are not to be found among the user's files.
-    pip = [sys.executable, "-P", "-m", "pip", *where, "--disable-pip-version-check", "--no-input", "install"]
-    outcome = run(Command((*pip, *wanted), {}, layout.code), environ)
+    pip = [sys.executable, "-P", "-m", "pip", *python, "--disable-pip-version-check", "--no-input", "install"]
+    outcome = run(Command((*pip, *here, *wanted), {}, layout.code), environ)
     if outcome.exit_code:
         raise InstallError(_reason(wanted, outcome))
     return interpreter
@@ -123,8 +125,6 @@ def _site_folders() -> list[str]:
 
 def _reason(wanted: list[str], outcome: Outcome) -> str:
     command = f"'pip install {' '.join(wanted)}'"
-    if outcome.stopped:
-        return f"the job was stopped during {command}"
     said = list(_said(outcome.stderr_tail))[-_LINES:]
     return clip(f"{command} failed with exit code {outcome.exit_code}: {'; '.join(said) or 'see the log'}")
 
@@ -132,6 +132,6 @@ def _reason(wanted: list[str], outcome: Outcome) -> str:
 def _said(stderr: str) -> Iterator[str]:
     """Yield pip's own errors, and the last line of what a build printed."""
     lines = [line.strip(" │") for line in stderr.splitlines()]
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in pairwise([*lines, ""]):
         if line.lower().startswith("error: ") or following == "[end of output]":
             yield line if len(line) <= _WIDTH else f"{line[:_WIDTH]}..."

@@ -1,8 +1,8 @@
 """The user's source: into the job's code folder, and how its entry point is run there."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 from modelyard.core.carrier import ARCHIVE, as_uri, fetched, local_path
@@ -11,7 +11,7 @@ from modelyard.core.errors import InvalidPlanError, did_you_mean
 from modelyard.core.layout import JobLayout
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import SourceCode
-from modelyard.training import packages
+from modelyard.training import aside, packages
 from modelyard.training.environment import TrainingEnvironment
 
 _ELF = b"\x7fELF"
@@ -68,6 +68,24 @@ def entry_point(env: TrainingEnvironment, arguments: tuple[str, ...], interprete
     return EntryPoint(program, arguments, code, EntryForm.SCRIPT, interpreter)
 
 
+def check_interpreter(entry: EntryPoint) -> None:
+    """Raise `InvalidPlanError` for a program whose ``#!`` names what is not there, as no system tells.
+
+    Only once pip has run, which may have brought it.
+    """
+    if entry.form is not EntryForm.EXECUTABLE:
+        return
+    first = _first_line(entry.code_dir / entry.program)
+    if not first.startswith(_SHEBANG):
+        return
+    named = os.fsdecode((first.removeprefix(_SHEBANG).split() or [b""])[0])
+    if not named or not os.access(entry.code_dir / named, os.X_OK):
+        raise InvalidPlanError(
+            f"{entry.program!r} is to be run by {named!r}, as its first line says, which is not there or "
+            "cannot be run: install it, or name another interpreter, such as '#!/usr/bin/env python3'"
+        )
+
+
 # -- fetching --------------------------------------------------------------------------------------
 
 
@@ -100,13 +118,22 @@ def _archive(env: TrainingEnvironment, found: Path, packager: Packager, scratch:
 
 
 def _set_aside(folder: Path) -> None:
-    """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept."""
-    if any(folder.iterdir()):
-        import shutil
+    """Rename a folder that is not empty: an image's own code, or that of an earlier run, is kept.
 
-        names = (folder.with_name(f"{folder.name}.{number}") for number in count())
-        # Not `rename`: a container's file system refuses it for a folder of the image.
-        shutil.move(folder, next(name for name in names if not os.path.lexists(name)))
+    Raises `InvalidPlanError` for one that is a mount, or has a mount in it that is in the way.
+    """
+    if not any(folder.iterdir()):
+        return
+    try:
+        aside.set_aside(folder)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
+            raise
+        raise InvalidPlanError(
+            f"what is mounted at '{error.filename}' is in the way of the source, and nothing of it is moved: "
+            "mount it elsewhere and name that folder with SAGEMAKER_SUBMIT_DIRECTORY, or name none to run "
+            f"what is in '{folder}'"
+        ) from error
 
 
 def _move(content: Path, folder: Path) -> None:
@@ -144,8 +171,7 @@ def _module(path: Path) -> str | None:
 
 def _form(path: Path) -> EntryForm:
     """Return how a program that is no Python file is run, and make it executable where it must be."""
-    with path.open("rb") as file:
-        first = file.readline(_LINE)
+    first = _first_line(path)
     runs_itself = first.startswith((_SHEBANG, _ELF))
     if not runs_itself and path.suffix != ".sh":
         raise InvalidPlanError(
@@ -162,6 +188,11 @@ def _form(path: Path) -> EntryForm:
     if not os.access(path, os.X_OK):
         path.chmod(path.stat().st_mode | 0o100)
     return EntryForm.EXECUTABLE
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(_LINE)
 
 
 def _absent(program: str, code: Path) -> str:

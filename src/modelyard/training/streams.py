@@ -117,11 +117,8 @@ class Stream:
         said = self._tail.said(self._rank, self._filters.host)
         return said if self._announced or said.pieces else None
 
-    def _emit(self, block: bytes, *, show: bool = True, keep: bool = True) -> None:
-        if self._rank is None or b"\x01" not in block:
-            self._pass_on(block, show=show, keep=keep)
-            return
-        said, *announced = _RANK.split(block)
+    def _emit(self, block: bytes, *, show: bool = True, keep: bool = True, broken: bool = False) -> None:
+        said, *announced = [block] if self._rank is None else _RANK.split(block)
         self._pass_on(said, show=show, keep=keep)
         for number, text in zip(announced[::2], announced[1::2], strict=True):
             self._rank = int(number)
@@ -129,6 +126,8 @@ class Stream:
             self._prefix = self._bear()
             self._tail.clear()
             self._pass_on(text, show=show, keep=keep)
+        if keep:
+            self._tail.broken = broken
 
     def _pass_on(self, text: bytes, *, show: bool, keep: bool) -> None:
         if not text:

@@ -2,6 +2,7 @@
 
 Known by their form, frames and then the exception's name: a SyntaxError of the script itself has no
 header. Torch begins each line of a rank's with ``[rank0]: ``; the lines of an exception group have a margin.
+What the interpreter or asyncio prints of an exception that ended nothing is left out.
 """
 
 import re
@@ -22,6 +23,14 @@ _LINKS = {
 }
 # What torchrun raises itself, because a rank has failed.
 _REPORT = "ChildFailedError"
+_PRINTED = r"Traceback \(most recent call last\):\n(?:[ \t].*\n)*(?:\S.*\n?)?"
+_LINKED = rf"{_PRINTED}(?:\n(?:{'|'.join(map(re.escape, _LINKS))})\n\n{_PRINTED})*"
+_IGNORED = re.compile(
+    r"^(?:Exception ignored .*\n|Error in atexit\._run_exitfuncs:\n"
+    r"|.*(?:Task|Future) exception was never retrieved\n(?:future: .*\n)?)"
+    rf"(?:{_LINKED}|[A-Za-z_][\w.]*(?:: .*)?\n?)?",
+    re.MULTILINE,
+)
 
 
 @attrs.define
@@ -30,7 +39,8 @@ class Raised:
 
     ``said``: its name and the first line of its message; ``place``: the user's line that led to it;
     ``more``: the message's other lines, and what else came after; ``before``: the exception that it
-    follows, and how; ``line``: the number of the line with its name, from 0.
+    follows, and how; ``line``: the number of the line with its name, from 0; ``final``: whether it is
+    known to have ended its process, and not only to have been printed.
     """
 
     said: str
@@ -38,6 +48,7 @@ class Raised:
     line: int
     before: str = ""
     more: list[str] = attrs.Factory(list)
+    final: bool = False
 
     @property
     def is_report(self) -> bool:
@@ -45,26 +56,33 @@ class Raised:
         return self.said.partition(":")[0].endswith(_REPORT)
 
 
+def without_ignored(text: str) -> str:
+    """Return as many lines, those of exceptions that ended nothing empty, and nothing coloured."""
+    return _IGNORED.sub(lambda ignored: "\n" * ignored[0].count("\n"), _COLOUR.sub("", text))
+
+
 def last(text: str) -> Raised | None:
     """Return the exception that ended the program, by what it printed; None without a traceback.
 
-    It is the last one. Where several ranks wrote to the same stream, which torch's mark tells, the
-    rank counts that came to its last one first. The user's lines are those whose file is relative.
+    It is the last one of a text `without_ignored`. Where several ranks wrote to the same stream, which
+    torch's mark tells, the rank counts that came to its last one first. What torch marks and what a
+    report follows is ``final``. The user's lines are those whose file is relative.
     """
     found = {mark: list(_exceptions(lines)) for mark, lines in _by_rank(text).items()}
     finals = [exceptions[-1] for mark, exceptions in found.items() if mark and exceptions]
     if finals:
-        return min(finals, key=lambda raised: raised.line)
+        return attrs.evolve(min(finals, key=lambda raised: raised.line), final=True)
     others = found.get("", [])
-    return next(
-        (raised for raised in reversed(others) if not raised.is_report), others[-1] if others else None
-    )
+    if not others:
+        return None
+    cause = next((raised for raised in reversed(others) if not raised.is_report), others[-1])
+    return attrs.evolve(cause, final=others[-1].is_report)
 
 
 def _by_rank(text: str) -> dict[str, list[tuple[int, str]]]:
     """Return the numbered lines of each rank, by torch's mark; those without one under ``""``."""
     lines = defaultdict[str, list[tuple[int, str]]](list)
-    for number, line in enumerate(_COLOUR.sub("", text).split("\n")):
+    for number, line in enumerate(text.split("\n")):
         mark, rest = match.groups() if (match := _RANK.match(line)) else ("", line)
         lines[mark].append((number, _MARGIN.sub("", rest)))
     return lines

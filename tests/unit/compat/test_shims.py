@@ -145,18 +145,18 @@ def test_a_script_that_serves_too_can_be_imported_for_training(run):
 @pytest.mark.parametrize(
     ("source", "kind", "name"),
     [
-        ("from sagemaker_training import mpi", "ImportError", "sagemaker_training.mpi"),
-        ("import sagemaker_training.mpi", "ImportError", "sagemaker_training.mpi"),
+        ("from sagemaker_training import mpi", "ModuleNotFoundError", "sagemaker_training.mpi"),
+        ("import sagemaker_training.mpi", "ModuleNotFoundError", "sagemaker_training.mpi"),
         ("import sagemaker_training as s; s.mpi", "AttributeError", "sagemaker_training.mpi"),
         (
             "import sagemaker_training.environment as e; e.x",
             "AttributeError",
             "sagemaker_training.environment.x",
         ),
-        ("from sagemaker_containers import _mpi", "ImportError", "sagemaker_containers._mpi"),
+        ("from sagemaker_containers import _mpi", "ModuleNotFoundError", "sagemaker_containers._mpi"),
         (
             "from sagemaker_containers.beta import frame",
-            "ImportError",
+            "ModuleNotFoundError",
             "sagemaker_containers.beta.frame",
         ),
     ],

@@ -103,6 +103,11 @@ def test_an_unknown_scheme_gets_a_suggestion(manager):
     )
 
 
+def test_an_unknown_scheme_does_not_tell_the_login(manager):
+    with pytest.raises(StorageError, match=r"no storage reads 'notd://me:\*+@bucket/key'"):
+        storage_for(manager, "notd://me:hunter2@bucket/key")
+
+
 def test_an_unknown_scheme_tells_of_plugins_that_failed(manager, plugin):
     def fails():
         raise OSError("no credentials")

@@ -86,6 +86,33 @@ class TestDistributions:
         with pytest.raises(UnknownProviderError, match="takes one strategy, not mpi, torch_distributed"):
             plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": {}, "mpi": {}})
 
+    def test_a_launcher_that_was_asked_for_goes_with_no_strategy(self, plugins):
+        off = {"torch_distributed": {"enabled": False}}
+        assert plugins.select_launcher(LOCAL, "cpu", off, "process").name == "process"
+        with pytest.raises(InvalidPlanError, match="distribution torch_distributed and launcher 'process'"):
+            plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": {}}, "process")
+
+    def test_a_library_of_smdistributed_is_a_strategy(self, plugins, plugin, provider):
+        of_a_plugin = [provider("launcher", "smp", distributions=("smdistributed.modelparallel",))]
+        plugins.register(plugin(modelyard_register_launchers=lambda: of_a_plugin), "smp")
+        distribution = {"smdistributed": {"modelparallel": {"enabled": True, "processes": 2}}}
+        chosen = plugins.select_launcher(LOCAL, "cpu", distribution)
+        assert (chosen.name, dict(chosen.options)) == ("smp", {"processes": 2})
+
+    def test_a_library_that_is_switched_off_is_not_there(self, plugins):
+        distribution = {"smdistributed": {"dataparallel": {"enabled": False}}, "torch_distributed": {}}
+        assert plugins.select_launcher(LOCAL, "cpu", distribution).name == "torchrun"
+
+    def test_model_parallelism_of_sagemaker_has_a_way_out(self, plugins):
+        distribution = {"smdistributed": {"modelparallel": {"enabled": True}}, "mpi": {"enabled": True}}
+        with pytest.raises(InvalidPlanError, match="modelparallel.*shard the model with torch"):
+            plugins.select_launcher(LOCAL, "cpu", distribution)
+
+    @pytest.mark.parametrize("wrong", [True, {"dataparallel": True}])
+    def test_options_of_smdistributed_must_be_options(self, plugins, wrong):
+        with pytest.raises(InvalidPlanError, match="options by strategy.* not True for"):
+            plugins.select_launcher(LOCAL, "cpu", {"smdistributed": wrong})
+
     def test_options_must_be_options(self, plugins):
         with pytest.raises(InvalidPlanError, match="not True for 'torch_distributed'"):
             plugins.select_launcher(LOCAL, "cpu", {"torch_distributed": True})

@@ -158,8 +158,43 @@ class TestPlans:
         assert plan.redacted().environment["TOKENIZERS_PARALLELISM"] == "true"
         assert plan.environment["HF_TOKEN"] == "hunter2"
 
+    def test_do_not_show_secrets_that_lie_deeper(self):
+        given = {"wandb": {"api_key": "hunter2", "mode": "off"}, "api_tokens": ["hunter2", "hunter2"]}
+        plan = training_plan(hyperparameters=given)
+        assert plan.redacted().hyperparameters == {
+            "wandb": {"api_key": "********", "mode": "off"},
+            "api_tokens": ("********", "********"),
+        }
+
+    def test_do_not_show_the_logins_of_uris(self):
+        uri = "store://me:hunter2@host/x"
+        source = SourceCode("train.py", uri, [uri])
+        plan = training_plan(
+            source=source, channels=[Channel("train", uri)], output_path=uri, checkpoint_uri=uri
+        )
+        served = endpoint_plan(source=source, model=ModelSource(uri))
+        for shown in (plan.redacted().to_json(), str(plan), served.redacted().to_json(), str(served)):
+            assert "hunter2" not in shown
+            assert "store://me:********@host/x" in shown
+        assert plan.channels[0].uri == uri
+        assert training_plan().redacted() == training_plan()
+
 
 class TestEntryPoints:
+    @pytest.mark.parametrize(
+        "source",
+        [
+            SourceCode("-u.py", "src"),
+            SourceCode("./-u.py", "src"),
+            SourceCode("-u.py"),
+            SourceCode("-mx", "."),
+        ],
+        ids=str,
+    )
+    def test_that_an_interpreter_would_take_for_an_option_are_refused(self, source):
+        with pytest.raises(InvalidPlanError, match="would be taken for an option .* rename it"):
+            assert source.program
+
     @pytest.mark.parametrize(
         ("source", "program"),
         [
@@ -172,7 +207,7 @@ class TestEntryPoints:
             (SourceCode("package\\train.py", "src"), "package/train.py"),
             (SourceCode("-m package.train", "src"), "-m package.train"),
             (SourceCode(" -m\tpackage.train  ", "src"), "-m package.train"),
-            (SourceCode("-model.py", "src"), "-model.py"),
+            (SourceCode("sub/-model.py", "src"), "sub/-model.py"),
         ],
     )
     def test_have_a_place_in_the_archive(self, source, program):

@@ -14,7 +14,8 @@ LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'
 PREAMBLE = """
 import os, signal, subprocess, sys, time
 import psutil
-from modelyard.core.processes import become_subreaper, die_with_parent, end_descendants, signal_descendants
+from modelyard.core.processes import become_subreaper, die_with_parent, end_descendants
+from modelyard.core.processes import reap_orphans, signal_descendants
 
 def start(code, **options):
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **options)
@@ -126,6 +127,26 @@ def test_a_signal_reaches_children_of_children_in_sessions_of_their_own(supervis
         signal_descendants(signal.SIGTERM)
         print(child.wait())
     """) == ["5"]
+
+
+def test_a_signal_can_leave_out_a_process_group(supervise):
+    assert supervise("""
+        inside = start(WAIT, start_new_session=True)
+        outside = start(WAIT)
+        signal_descendants(signal.SIGTERM, but_of=inside.pid)
+        print(outside.wait(), inside.poll())
+        end_descendants()
+    """) == ["-15", "None"]
+
+
+def test_reaping_tells_whether_children_are_left(supervise):
+    assert supervise("""
+        child = start(WAIT)
+        print(reap_orphans(child.pid), reap_orphans())
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        print(reap_orphans(child.pid), reap_orphans())
+    """) == ["True", "True", "True", "False"]
 
 
 @LINUX_ONLY

@@ -114,6 +114,20 @@ def test_addresses_that_do_not_fit_the_hosts(told):
         cluster_of(TWO, MODELYARD_HOST_ADDRESSES=told)
 
 
+def test_the_masters_address():
+    found = cluster_of(TWO, MASTER_ADDR="10.0.0.9")
+    assert (found.master_address, found.host.master_address) == ("10.0.0.9", "10.0.0.9")
+    assert found.host.address_of("algo-1") == "algo-1"
+    among = cluster_of(TWO, MASTER_ADDR="10.0.0.9", MODELYARD_HOST_ADDRESSES="a,b")
+    assert (among.host.master_address, among.host.address_of("algo-1")) == ("10.0.0.9", "a")
+    assert cluster_of(TWO, MASTER_ADDR="").host.master_address == "algo-1"
+
+
+def test_a_host_outside_of_the_distribution_is_told_where_others_meet_and_meets_nobody():
+    found = cluster_of(ON_CPU, CHOSEN, MASTER_ADDR="10.0.0.9")
+    assert (found.master_address, found.host.master_address) == ("10.0.0.9", "algo-1")
+
+
 def test_the_masters_port():
     assert cluster_of(TWO).host.master_port == 7777
     assert cluster_of(TWO, MASTER_PORT="1234").host.master_port == 1234

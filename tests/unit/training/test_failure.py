@@ -265,6 +265,12 @@ def test_sigkill_of_a_job_that_was_stopped_does_not():
     assert said_of("", exit_code=137, signal=9, stopped=True) == "train.py was killed by SIGKILL"
 
 
+def test_a_script_that_was_never_started_did_not_die():
+    assert failure.reason("train.py", Outcome.unstarted(signal.SIGTERM), CODE) == (
+        "stopped by SIGTERM before train.py was started"
+    )
+
+
 def test_signals_by_name_and_else_by_number():
     assert said_of("", exit_code=139, signal=signal.SIGSEGV) == "train.py was killed by SIGSEGV"
     assert said_of("", exit_code=165, signal=37) == "train.py was killed by signal 37"
@@ -295,6 +301,151 @@ def test_the_last_line_of_a_shell_script(tmp_path):
     )
     assert said.startswith("train.sh exited with code 127: ")
     assert "no-such-program" in said
+
+
+# -- exceptions that did not end the script ----------------------------------------------------
+
+NOISE = {
+    "a finalizer": """
+class Noisy:
+    def __del__(self):
+        raise RuntimeError("noise of teardown")
+noisy = Noisy()
+""",
+    "an atexit function": """
+import atexit
+def noise():
+    raise RuntimeError("noise of teardown")
+atexit.register(noise)
+""",
+    "a finalizer, in a chain": """
+class Noisy:
+    def __del__(self):
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            raise RuntimeError("noise of teardown")
+noisy = Noisy()
+""",
+}
+
+
+@pytest.mark.parametrize("noise", NOISE.values(), ids=list(NOISE))
+def test_what_is_raised_in_teardown_is_not_why(reason, noise):
+    assert "noise" in noise
+    assert reason(noise + "\ndef f():\n    raise ValueError('bad batch 17')\nf()\n").startswith(
+        "train.py exited with code 1: ValueError: bad batch 17 (train.py, line "
+    )
+    assert reason(noise + "import sys\nsys.exit('no data')\n") == "train.py exited with code 1: no data"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Exception ignored in: <function Noisy.__del__ at 0x7f52>",
+        "Exception ignored while calling deallocator <function Noisy.__del__ at 0x7f52>:",
+        "Exception ignored in atexit callback: <function noise at 0x7f52>",
+        "Error in atexit._run_exitfuncs:",
+        "Task exception was never retrieved\nfuture: <Task finished name='Task-1' coro=<f()>>",
+        "ERROR:asyncio:Future exception was never retrieved\nfuture: <Future finished>",
+    ],
+)
+def test_an_exception_under_a_header_that_says_it_is_ignored_is_not_why(header):
+    noise = f"{header}\n{raised('OSError: noise', file='noise.py')}"
+    chained = f"{noise}\nDuring handling of the above exception, another exception occurred:\n\n"
+    chained += raised("KeyError: noise", file="noise.py")
+    bare = f"{header}\nBrokenPipeError: [Errno 32] Broken pipe\n"
+    for text in (noise, chained, bare):
+        expected = "train.py exited with code 1: ValueError: bad (train.py, line 3, in f)"
+        assert said_of(raised("ValueError: bad") + text) == expected
+        assert said_of(text + raised("ValueError: bad")) == expected
+        assert said_of("no data\n" + text) == "train.py exited with code 1: no data"
+
+
+def test_a_task_of_asyncio_that_nobody_waited_for_is_not_why(reason):
+    source = """
+    import asyncio, gc, sys
+
+    async def noise():
+        raise OSError("noise")
+
+    async def main():
+        task = asyncio.create_task(noise())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    asyncio.run(main())
+    sys.exit("no data")
+    """
+    assert reason(source) == "train.py exited with code 1: no data"
+
+
+def test_a_traceback_that_much_other_output_follows_was_handled(reason):
+    source = """
+    import logging, sys
+    try:
+        raise ValueError("connection reset")
+    except ValueError:
+        logging.exception("retrying")
+    for step in range(60):
+        logging.warning("step %s is slow", step)
+    sys.exit("fatal: learning rate is negative")
+    """
+    assert reason(source) == (
+        "train.py exited with code 1: fatal: learning rate is negative; "
+        "before: ValueError: connection reset (train.py, line 4, in <module>)"
+    )
+
+
+def test_a_traceback_long_before_the_end_was_handled():
+    handled = words(raised("OSError: reset"), *["step\n"] * 20, "no data\n")
+    assert failure.reason("train.py", Outcome(1, 0, stopped=False, stderr=handled), CODE) == (
+        "train.py exited with code 1: no data; before: OSError: reset (train.py, line 3, in f)"
+    )
+
+
+def test_of_what_was_said_long_before_a_silent_end_only_the_exception():
+    handled = words(raised("OSError: reset"), "retrying\n", ended=1100.0)
+    assert failure.reason("train.py", Outcome(139, signal.SIGSEGV, stopped=False, stderr=handled), CODE) == (
+        "train.py was killed by SIGSEGV; before: OSError: reset (train.py, line 3, in f)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sig", "link"),
+    [(signal.SIGSEGV, "; before: "), (signal.SIGABRT, ": "), (signal.SIGINT, ": ")],
+    ids=["SIGSEGV", "SIGABRT", "SIGINT"],
+)
+def test_an_exception_ends_a_process_by_its_own_signals_only(sig, link):
+    assert said_of(raised("ValueError: bad"), exit_code=128 + sig, signal=sig) == (
+        f"train.py was killed by {sig.name}{link}ValueError: bad (train.py, line 3, in f)"
+    )
+
+
+def test_what_torch_or_its_report_calls_a_failure_is_one_however_long_the_others_took_to_end():
+    marked = "".join(f"[rank1]: {line}\n" for line in raised("ValueError: bad").splitlines())
+    for text in (marked, raised("ValueError: bad")):
+        late = words(text, *["waiting\n"] * 100, REPORT)
+        said = failure.reason("train.py", Outcome(1, 0, stopped=False, stderr=late), CODE)
+        assert said.startswith("train.py exited with code 1: ValueError: bad (train.py, line 3, in f)")
+
+
+def test_of_a_long_message_its_last_line_is_kept():
+    said = said_of(raised("ValueError: first\n" + "  a line of many\n" * 200 + "see the manual"))
+    assert said.startswith("train.py exited with code 1: ValueError: first (train.py, line 3, in f)\n  a")
+    assert said.endswith("\n...\nsee the manual")
+    assert len(said) == FAILURE_BYTES
+
+
+def test_a_message_of_a_single_long_line_does_not_hide_its_frames(supervise, tmp_path):
+    source = "def f():\n    raise RuntimeError('x' * 180_000)\nf()\n"
+    (tmp_path / "train.py").write_text(source)
+    outcome = supervise([sys.executable, str(tmp_path / "train.py")]).outcome
+    said = failure.reason("train.py", outcome, tmp_path)
+    assert said.startswith("train.py exited with code 1: RuntimeError: xxx")
+    assert said.endswith("xxx... (train.py, line 2, in f)")
 
 
 # -- several ranks -----------------------------------------------------------------------------
@@ -425,12 +576,17 @@ def test_an_empty_file_of_the_user_is_no_reason(tmp_path):
 
 @pytest.mark.parametrize("place", ["full", "gone"])
 def test_where_nothing_can_be_written_the_log_says_it(tmp_path, capsys, place):
-    path = tmp_path / "nowhere" / "failure"
+    path = tmp_path / "failure" if place == "full" else Path("/proc/nowhere/output/failure")
     if place == "full":
-        path.parent.mkdir()
         path.symlink_to("/dev/full")
     assert failure.record(path, "it failed", "all") == "it failed"
     assert "modelyard: it failed\n" in capsys.readouterr().err
+
+
+def test_the_folder_of_the_record_is_made(tmp_path):
+    layout = JobLayout(tmp_path / "ml")
+    assert failure.record(layout.failure, "it failed", "all") == "it failed"
+    assert (layout.failure.read_text(), layout.failure_log.read_text()) == ("it failed", "all")
 
 
 def test_the_failure_of_a_script_from_its_start_to_the_record(supervise, tmp_path):

@@ -4,15 +4,18 @@ import json
 import os
 import sys
 import tarfile
+import textwrap
 from types import SimpleNamespace
 
 import attrs
 import pytest
 
 from modelyard.core.errors import InvalidPlanError, UnknownProviderError
+from modelyard.core.handover import HANDED_OVER
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.manager import PluginManager
-from modelyard.core.plans import ProviderRef, SourceCode, TrainingPlan
+from modelyard.core.metrics import read
+from modelyard.core.plans import MetricDefinition, ProviderRef, SourceCode, TrainingPlan
 from modelyard.hardware.cpu import CpuHardware
 from modelyard.training import environment, job
 from modelyard.training.supervisor import signals
@@ -211,56 +214,115 @@ def test_a_relative_base_folder(base, run_job, monkeypatch):
     assert process.stdout == f"{base.folder}/model\n"
 
 
-# -- what it leaves ----------------------------------------------------------------------------
-
-
-def test_the_archives_go_where_they_are_asked_for(base, run_job, tmp_path):
-    store = tmp_path / "a store"
-    process = run_job(
-        """
-        import os
-        open(os.environ["SM_MODEL_DIR"] + "/model.txt", "w").write("weights")
-        open(os.environ["SM_OUTPUT_DATA_DIR"] + "/metrics.csv", "w").write("1,2")
-        """,
-        MODELYARD_OUTPUT_URI=store.as_uri() + "/",
-    )
-    assert process.code == 0, process.stderr
-    assert read_tar(store / "model.tar.gz") == {"model.txt": "weights"}
-    assert read_tar(store / "output.tar.gz") == {"metrics.csv": "1,2"}
-    assert (base.output / "success").exists()
-    assert not (base.folder / "artifacts").exists()
-
-
-def test_a_job_without_output_has_a_model_archive_all_the_same(base, run_job, tmp_path):
-    process = run_job("pass", MODELYARD_OUTPUT_URI=tmp_path.as_uri())
-    assert process.code == 0, process.stderr
-    assert read_tar(tmp_path / "model.tar.gz") == {}
-    assert not (tmp_path / "output.tar.gz").exists()
-    assert "the script saved no model" in process.stderr
-
-
-def test_a_script_may_remove_the_folders(base, run_job, tmp_path):
-    source = """
-    import os, shutil
-    shutil.rmtree(os.environ["SM_MODEL_DIR"])
-    shutil.rmtree(os.environ["SM_OUTPUT_DIR"])
-    """
-    process = run_job(source, MODELYARD_OUTPUT_URI=tmp_path.as_uri())
-    assert process.code == 0, process.stderr
-    assert (base.output / "success").exists()
-
-
-def test_a_failed_upload_is_a_failed_job(base, run_job, tmp_path):
-    (tmp_path / "file").touch()
-    process = run_job("pass", MODELYARD_OUTPUT_URI=(tmp_path / "file").as_uri())
-    assert process.code == 1
-    assert "file" in base.failure
+def test_what_an_earlier_run_left_is_set_aside_and_never_lost(base, run_job, plan):
+    metrics = [MetricDefinition("loss", "loss=([0-9.]+)")]
+    (base.config / "modelyard.json").write_text(attrs.evolve(plan, metrics=metrics).to_json())
+    run_job("print('loss=1')\nraise ValueError('first problem')")
+    run_job("raise KeyError('second problem')")
+    assert "KeyError: 'second problem'" in base.failure
+    run_job("print('loss=3')")
+    assert names(base.output) == [
+        *("data", "failure.0", "failure.1", "failure.log.0", "failure.log.1"),
+        *("metrics.jsonl", "metrics.jsonl.0", "success"),
+    ]
+    assert "first problem" in (base.output / "failure.0").read_text()
+    assert [metric.value for metric in read(base.output / "metrics.jsonl")] == [3.0]
+    run_job("print('never')", program=None, SAGEMAKER_PROGRAM="missing.py")
+    assert base.failure.startswith("the program 'missing.py' is not in")
+    assert (base.output / "success.0").exists()
     assert not (base.output / "success").exists()
 
 
-def test_a_storage_that_nobody_provides(base, run_job):
-    assert run_job("pass", MODELYARD_OUTPUT_URI="fil:///x").code == 1
-    assert "unknown scheme 'fil'; did you mean 'file'?" in base.failure
+@pytest.mark.parametrize("seconds", ["abc", "-1", "nan", "inf"])
+def test_a_time_to_stop_that_is_none_is_refused(base, run_job, seconds):
+    assert run_job("print('never')", MODELYARD_STOP_SECONDS=seconds).code == 1
+    assert base.failure == f"MODELYARD_STOP_SECONDS must be a number of seconds, 0 or more, not {seconds!r}"
+
+
+# -- stopped while no script runs ----------------------------------------------------------------
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """Install a storage that says when it is asked for something, and then takes its time."""
+    site = tmp_path / "site"
+    info = site / "slow-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modelyard]\nslow = slow_plugin\n")
+    (site / "slow_plugin.py").write_text(
+        textwrap.dedent(
+            """
+            import time
+            from modelyard.core.hookspecs import hookimpl
+
+            class Slow:
+                name, schemes = "slow", ("slow",)
+
+                def download(self, uri, into):
+                    if "u:hunter2222" in uri:
+                        raise RuntimeError(f"cannot parse {uri}")
+                    print("downloading", flush=True)
+                    time.sleep(600)
+
+                def upload(self, path, uri):
+                    print("uploading", flush=True)
+                    time.sleep(600)
+
+                def prepare(self, uri):
+                    pass
+
+            @hookimpl
+            def modelyard_register_storages():
+                return (Slow,)
+            """
+        )
+    )
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+
+
+def test_a_job_is_stopped_while_it_waits_for_its_source(base, start_job, slow):
+    base.hyperparameters(sagemaker_program="train.py")
+    process = start_job(**slow, SAGEMAKER_SUBMIT_DIRECTORY="slow://x.tar.gz")
+    process.wait_for("downloading")
+    process.terminate()
+    assert process.wait() == 143
+    assert base.failure == "stopped by SIGTERM while the source was fetched"
+    assert process.stderr.endswith(f"modelyard: {base.failure}\n")
+    assert not (base.output / "success").exists()
+    assert names(base.folder) == ["checkpoints", "code", "input", "model", "output"]
+
+
+BUILD = """
+import time
+def build_wheel(*_):
+    print("loss=1", flush=True)
+    open({mark!r}, "w").close()
+    time.sleep(600)
+"""
+
+
+def test_a_job_that_is_stopped_while_packages_are_installed(base, start_job, plan, tmp_path, eventually):
+    metrics = [MetricDefinition("loss", "loss=([0-9.]+)")]
+    (base.config / "modelyard.json").write_text(attrs.evolve(plan, metrics=metrics).to_json())
+    base.hyperparameters(sagemaker_program="train.py")
+    base.script("print('never')")
+    base.script(BUILD.format(mark=str(tmp_path / "building")), "backend.py")
+    table = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']"
+    base.script(table, "pyproject.toml")
+    own = {
+        "TMPDIR": str(tmp_path),
+        "MODELYARD_ISOLATED_PACKAGES": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_VERBOSE": "3",
+    }
+    process = start_job(**own)
+    eventually((tmp_path / "building").exists, process)
+    eventually(lambda: "loss=1" in process.stdout + process.stderr, process)
+    process.terminate()
+    assert process.wait() == 143
+    assert base.failure == "stopped by SIGTERM while its packages were installed"
+    assert not (base.output / "metrics.jsonl").exists(), "what pip prints is no metric of the script"
 
 
 # -- the source --------------------------------------------------------------------------------
@@ -412,6 +474,12 @@ def test_the_code_folder_comes_first_on_the_python_path(base, script_environ):
     assert script_environ({})["PYTHONPATH"].startswith(f"{base.code}:")
 
 
+def test_what_is_about_the_in_job_program_is_not_for_the_script(script_environ):
+    handed = dict.fromkeys(HANDED_OVER, "1") | {"MODELYARD_HOME": "/mine"}
+    found = {name for name in script_environ(handed) if name.startswith("MODELYARD_")}
+    assert found == {"MODELYARD_HOME", "MODELYARD_HOST_ADDRESSES", "MODELYARD_HOST_KEY"}
+
+
 def test_output_is_not_buffered_unless_the_user_wants_it(script_environ):
     assert script_environ({})["PYTHONUNBUFFERED"] == "1"
     assert script_environ({"PYTHONUNBUFFERED": ""})["PYTHONUNBUFFERED"] == ""
@@ -426,6 +494,53 @@ def test_the_guards_pid_is_not_for_the_script(base, run_job):
 
 def test_a_job_whose_guard_has_gone_ends_at_once(base, run_job):
     assert run_job("print('never')", MODELYARD_GUARD_PID=str(2**22 + 1)).code == 143
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+def test_a_hyperparameter_does_not_hide_the_secret_of_a_variable(base, run_job):
+    base.hyperparameters(sagemaker_program="train.py", API_KEY="of-the-model")
+    process = run_job("print('of-the-model of-the-host')", API_KEY="of-the-host")
+    assert process.stdout == "******** ********\n"
+
+
+def test_secrets_are_masked_however_deep_they_lie_and_however_they_are_spelt(base, run_job):
+    secret = "hunt\"er'2\\2é"
+    base.hyperparameters(sagemaker_program="train.py", wandb={"api_key": secret}, tokens=["hunter3333"])
+    process = run_job(
+        """
+        import json, os
+        print(os.environ["SM_HPS"])
+        print(os.environ["SM_HP_WANDB"])
+        hps = json.loads(os.environ["SM_HPS"])
+        print(hps, hps["wandb"]["api_key"], json.dumps(hps, ensure_ascii=False))
+        """
+    )
+    assert process.code == 0, process.stderr
+    assert process.stdout.count("********") == 8
+    assert "hunt" not in process.stdout
+
+
+URL = "https://u:hunter2222@h/x.tar.gz"
+
+
+@pytest.mark.parametrize("way", ["variable", "hyperparameter"])
+def test_what_modelyard_itself_says_has_no_secrets(base, run_job, way):
+    settings = {"sagemaker_submit_directory": URL} if way == "hyperparameter" else {}
+    base.hyperparameters(sagemaker_program="train.py", **settings)
+    process = run_job("", **({} if settings else {"SAGEMAKER_SUBMIT_DIRECTORY": URL}))
+    assert process.code == 1
+    assert "unknown scheme 'https'" in base.failure
+    assert "hunter2222" not in base.failure + process.stderr
+
+
+def test_nor_has_a_traceback(base, run_job, slow):
+    process = run_job("", **slow, SAGEMAKER_SUBMIT_DIRECTORY="slow://u:hunter2222@h/x.tar.gz")
+    assert process.code == 1
+    assert base.failure.startswith("RuntimeError: cannot parse ")
+    assert "Traceback (most recent call last)" in process.stderr
+    assert "hunter2222" not in base.failure + process.stderr
 
 
 def test_the_script_sees_its_hyperparameters_as_json(base, run_job):

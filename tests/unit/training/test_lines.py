@@ -10,17 +10,18 @@ from modelyard.training.lines import LONGEST, Lines, Mask
 
 
 class Log:
-    """What `Lines` emits: what is shown, and what is kept as the program's words."""
+    """What `Lines` emits: what is shown, what is kept as the program's words, and what goes on."""
 
     def __init__(self, *secrets):
-        self.shown, self.kept = [], []
+        self.shown, self.kept, self.broken = [], [], []
         self.mask = Mask(secrets)
         self.lines = Lines(self, self.mask)
 
-    def __call__(self, block, *, show=True, keep=True):
+    def __call__(self, block, *, show=True, keep=True, broken=False):
         assert block.endswith(b"\n")
         self.shown += [self.mask(block)] * show
         self.kept += [self.mask(block)] * keep
+        self.broken += [broken]
 
     def look(self):
         """Show what has not ended, as happens a second later."""
@@ -68,6 +69,14 @@ def test_a_character_is_never_torn_where_a_long_line_is_broken():
     log.lines.flush()
     assert len(log.shown) > 3
     assert "".join(block.decode()[:-1] for block in log.shown) == "x\u20ac\U0001f600" * 50_000
+
+
+def test_of_a_line_that_is_broken_all_pieces_but_the_last_go_on():
+    log = Log()
+    for _ in range(3):
+        log.lines.feed(b"x" * (LONGEST + 1))
+    log.lines.feed(b"x\nnext\n")
+    assert log.broken == [True, True, True, False]
 
 
 def test_a_newline_of_windows_is_one():

@@ -85,6 +85,13 @@ def test_a_torn_last_line_and_rubbish_are_left_out(tmp_path):
     assert (metric.value, metric.time) == (1.5, 10.0)
 
 
+@pytest.mark.parametrize("rubbish", ['{"name": "x", "value": ' + "9" * 400 + "}", "[" * 100_000])
+def test_rubbish_that_is_too_much_for_json_or_a_number_is_left_out(tmp_path, rubbish):
+    line = json.dumps({"name": "loss", "value": 1.5, "time": 10.0, "host": "algo-1"})
+    (tmp_path / "metrics").write_text(f"{rubbish}\n{line}\n")
+    assert [metric.value for metric in read(tmp_path / "metrics")] == [1.5]
+
+
 def test_metrics_of_a_script_are_found_as_it_runs(supervise, tmp_path):
     path = tmp_path / "metrics"
     relay = {"host": "algo-1", "metrics": [["loss", "loss=([0-9.]+)"]], "metrics_file": str(path)}

@@ -1,4 +1,5 @@
 import json
+import os
 import string
 import subprocess
 import sys
@@ -55,6 +56,35 @@ def test_the_group_meets_at_the_address_of_the_master(base, profile):
 
     assert meeting() == ("127.3.7.1", "7777")
     assert meeting(MASTER_ADDR="10.0.0.1", MASTER_PORT="1234") == ("10.0.0.1", "1234")
+
+
+LONG = 32 * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_hyperparameter_that_no_process_can_be_given_for_its_length_is_named(base, profile):
+    given_ = {"prompt": "é" * (LONG // 2)}
+    with pytest.raises(InvalidPlanError, match="hyperparameter 'prompt' is longer than the .* in a file"):
+        named(profile).arguments(given_)
+    with pytest.raises(InvalidPlanError, match="hyperparameter 'prompt' is longer than the .* in a file"):
+        named(profile).variables(read_with(base, **given_), devices={})
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_hyperparameters_that_together_are_too_long_are_told_from_one(base, profile):
+    env = read_with(base, first="x" * (LONG // 2), second="x" * (LONG // 2))
+    named(profile).arguments(env.hyperparameters)
+    with pytest.raises(InvalidPlanError, match=r"SM_\w+ is longer than the .* among the hyperparameters"):
+        named(profile).variables(env, devices={})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit for one argument")
+def test_what_is_as_long_as_can_be_is_taken(base):
+    text = "x" * (LONG - 1)
+    (_, token) = named("toolkit").arguments({"prompt": text})
+    assert subprocess.run(["true", token], check=False).returncode == 0
+    with pytest.raises(OSError, match="too long"):
+        subprocess.run(["true", f"{token}x"], check=False)
 
 
 # -- nothing is lost ---------------------------------------------------------------------------

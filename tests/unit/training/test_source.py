@@ -136,6 +136,85 @@ def test_setting_aside_takes_a_name_that_is_free(tmp_path):
     assert read_tree(tmp_path) == {"code.0/code": b"", "code.1/code.1": b"", "code.2/again": b""}
 
 
+FETCH = """
+import sys
+from pathlib import Path
+from modelyard.core.manager import PluginManager
+from modelyard.training import environment, source
+
+base, submitted = sys.argv[1:]
+asked = {"SAGEMAKER_PROGRAM": "train.py", "SAGEMAKER_SUBMIT_DIRECTORY": submitted}
+env, plugins = environment.read(Path(base), asked), PluginManager.builtin()
+env.layout.create()
+source.fetch(env, plugins, plugins.packagers.get("tarball").create)
+"""
+NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Run a shell script in a mount namespace of its own, then fetch a source, then list the base folder."""
+    tried = subprocess.run([*NAMESPACE, "true"], check=False) if shutil.which(NAMESPACE[0]) else None
+    if not tried or tried.returncode:
+        pytest.skip("no mount namespace can be made here")
+
+    def run(script, base, submitted):
+        parts = ("set -e", script, '"$0" -c "$1" "$2" "$3" || true', 'cd "$2" && find . -type f')
+        argv = (sys.executable, FETCH, str(base), str(submitted))
+        return subprocess.run(
+            [*NAMESPACE, "sh", "-c", "\n".join(parts), *argv],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_what_is_mounted_as_the_code_is_left_alone(base, mounted, folder, tmp_path):
+    users = write_tree(tmp_path / "users", {"precious.py": b"1"})
+    done = mounted(f"mount --bind '{users}' '{base.code}'", base.folder, folder)
+    assert f"InvalidPlanError: what is mounted at '{base.code}' is in the way" in done.stderr
+    assert "mount it elsewhere and name that folder with SAGEMAKER_SUBMIT_DIRECTORY" in done.stderr
+    assert done.stdout == "./code/precious.py\n"
+    assert read_tree(users) == {"precious.py": b"1"}
+
+
+IMAGE = """
+mkdir over && mount -t tmpfs tmpfs over && mkdir over/upper over/work over/base
+folders=lowerdir=image,upperdir=over/upper,workdir=over/work
+mount -t overlay overlay -o $folders,userxattr over/base || exit 77
+"""
+
+
+def in_image(mounted, tmp_path, submitted, more=""):
+    write_tree(tmp_path / "image/code", {"train.py": b"old", "sub/deep.py": b"old", "users/mine.py": b"old"})
+    done = mounted(IMAGE + more, tmp_path / "over" / "base", submitted)
+    if done.returncode == 77:
+        pytest.skip(f"no overlay can be mounted here: {done.stderr}")
+    return done
+
+
+def test_the_code_of_an_image_is_set_aside_where_its_folders_cannot_be_renamed(mounted, folder, tmp_path):
+    done = in_image(mounted, tmp_path, folder)
+    assert done.stderr == ""
+    assert sorted(done.stdout.split()) == [
+        *("./code.0/sub/deep.py", "./code.0/train.py", "./code.0/users/mine.py"),
+        *("./code/lib/__init__.py", "./code/lib/net.py", "./code/train.py"),
+    ]
+    assert read_tree(tmp_path / "image/code")["train.py"] == b"old"
+
+
+def test_what_is_mounted_in_the_code_of_an_image_loses_nothing(mounted, folder, tmp_path):
+    users = write_tree(tmp_path / "users", {"precious.py": b"1"})
+    done = in_image(mounted, tmp_path, folder, f"mount --bind '{users}' over/base/code/users")
+    assert f"what is mounted at '{tmp_path}/over/base/code/users' is in the way" in done.stderr
+    assert "./code/users/precious.py" in done.stdout.split()
+    assert read_tree(users) == {"precious.py": b"1"}
+
+
 @pytest.mark.parametrize("form", ["default", "path", "uri", "link"])
 def test_a_source_that_is_the_code_folder_stays_as_it_is(base, fetch, tmp_path, form):
     base.script("print('mine')")
@@ -274,6 +353,33 @@ def test_other_programs_run_by_the_shell_or_by_themselves(base, entry, name, con
     assert run(found) == ("--lr 1\n" if content else "")
     executable = bool((base.code / name).stat().st_mode & stat.S_IXUSR)
     assert executable == (form is EntryForm.EXECUTABLE)
+
+
+@pytest.mark.parametrize("first", ["#!/no/such/python -u", "#! /no/such/python", "#!"])
+def test_an_interpreter_that_is_not_there_is_named(entry, first):
+    found = entry("run.bin", {"run.bin": f"{first}\n".encode()})
+    named = (first.removeprefix("#!").split() or [""])[0]
+    with pytest.raises(
+        InvalidPlanError, match=f"'run.bin' is to be run by '{named}', as its first line says"
+    ):
+        source.check_interpreter(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run", b"#!/bin/sh -e\n"),
+        ("run", b"#! own/sh\n"),
+        ("run", b"\x7fELF"),
+        ("run.sh", b""),
+        ("run.py", b"#!/no/such/python"),
+    ],
+)
+def test_an_interpreter_that_is_there_or_not_needed(entry, name, content):
+    files = {name: content, "own/sh": b""}
+    found = entry(name, files)
+    (found.code_dir / "own/sh").chmod(0o700)
+    source.check_interpreter(found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ELF is Linux's")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.training.tails import LINE_BYTES, TAIL_BYTES
+
 RANK = """
 import os, sys, time
 
@@ -97,6 +99,48 @@ def test_standard_error_of_each_rank_is_remembered_apart(supervise):
         assert before < said.read_at(0) <= said.ended <= time.time()
     assert outcome.stderr_tail == ""
     assert run.process.stdout == ""
+
+
+@pytest.mark.parametrize("ranks", [0, 1])
+def test_a_long_line_leaves_what_was_said_before_it_in_memory(supervise, ranks):
+    source = (
+        RANK
+        + """
+if "MODELYARD_STREAMS" in os.environ:
+    rank(0, 0)
+print("before", file=sys.stderr)
+print("RuntimeError: " + "x" * 300_000, file=sys.stderr)
+print("after", file=sys.stderr)
+"""
+    )
+    outcome = supervise(source, ranks=ranks).outcome
+    (said,) = outcome.ranks or (outcome.stderr,)
+    before, message, after = said.text.splitlines()
+    assert (before, after) == ("before", "after")
+    assert message == "RuntimeError: " + "x" * (LINE_BYTES - len("RuntimeError: ")) + "..."
+    assert len(said.text) < TAIL_BYTES
+
+
+def test_a_line_as_long_as_what_is_remembered_is_not_lost(supervise):
+    outcome = supervise(f"import sys; print('x' * {TAIL_BYTES - 1} + 'y', file=sys.stderr)").outcome
+    assert outcome.stderr_tail == "x" * LINE_BYTES + "...\n"
+
+
+def test_a_broken_line_of_a_rank_that_died_does_not_hide_what_its_successor_says(supervise):
+    source = (
+        RANK
+        + """
+for text in ("x" * 100_000, "Error: of the second life\\n"):
+    if not (pid := os.fork()):
+        rank(0)
+        os.write(2, text.encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    time.sleep(0.5)
+"""
+    )
+    (said,) = supervise(source, ranks=1).outcome.ranks
+    assert said.text.endswith("...\nError: of the second life\n")
 
 
 def test_a_rank_that_is_started_again_writes_to_the_same_pipes(supervise):

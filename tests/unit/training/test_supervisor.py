@@ -182,6 +182,92 @@ time.sleep(60)
     assert "script stops" in run.process.stdout
 
 
+SAVER = """
+import os, signal, sys, time
+def save(*_):
+    time.sleep(1)
+    print("saved", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+CALL = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, sys.argv[1]]))"
+LEAVE = (
+    "import subprocess, sys; subprocess.Popen([sys.executable, sys.argv[1]], start_new_session=True).wait()"
+)
+
+
+@pytest.fixture
+def wrapped(supervise, tmp_path):
+    """Start a program behind another one, which SIGTERM ends at once, and wait until it is ready."""
+    wrappers = {
+        "shell": ["/bin/sh", "-c", f'"{sys.executable}" "$1"; true', "train.sh"],
+        "call": [sys.executable, "-c", CALL],
+        "session": [sys.executable, "-c", LEAVE],
+    }
+
+    def make(wrapper, source, **options):
+        program = tmp_path / "program.py"
+        program.write_text(source)
+        run = supervise([*wrappers[wrapper], str(program)], **options)
+        run.process.wait_for("ready")
+        return run
+
+    return make
+
+
+@linux_only
+@pytest.mark.parametrize("wrapper", ["shell", "call", "session"])
+def test_a_program_behind_a_wrapper_that_dies_of_sigterm_at_once_has_its_time_to_save(wrapped, wrapper):
+    run = wrapped(wrapper, SAVER)
+    run.process.terminate()
+    outcome = run.outcome
+    assert (outcome.exit_code, outcome.signal, outcome.stopped) == (143, signal.SIGTERM, True)
+    assert run.process.stdout == "ready\nsaved\n"
+
+
+@linux_only
+def test_a_program_behind_a_wrapper_is_told_to_stop_once(wrapped):
+    run = wrapped("shell", SAVER.replace("time.sleep(1)", 'print("told", flush=True); time.sleep(1)'))
+    run.process.terminate()
+    assert run.outcome.stopped
+    assert run.process.stdout == "ready\ntold\nsaved\n"
+
+
+@linux_only
+def test_a_program_behind_a_wrapper_is_killed_after_its_time(wrapped):
+    stubborn = "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    run = wrapped("shell", stubborn + "print('ready', os.getpid(), flush=True)\ntime.sleep(60)", grace=0.5)
+    pid = int(run.process.wait_for("\n").split()[1])
+    run.process.terminate()
+    assert run.outcome.signal == signal.SIGTERM
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_terminal_that_hangs_up_stops_the_script_as_sigterm_does(supervise):
+    run = supervise(SAVER)
+    run.process.wait_for("ready")
+    run.process.popen.send_signal(signal.SIGHUP)
+    outcome = run.outcome
+    assert (outcome.exit_code, outcome.stopped) == (0, True)
+    assert run.process.stdout == "ready\nsaved\n"
+
+
+def test_under_nohup_a_terminal_that_hangs_up_changes_nothing(supervise, tmp_path):
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    run = supervise(
+        "import os, time\nprint('ready', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)",
+        before=nohup,
+    )
+    run.process.wait_for("ready")
+    run.process.popen.send_signal(signal.SIGHUP)
+    (tmp_path / "supervised-0" / "go").touch()
+    outcome = run.outcome
+    assert (outcome.exit_code, outcome.stopped) == (0, False)
+
+
 def test_a_script_that_ignores_sigterm_is_killed_after_its_time(supervise):
     source = """
 import signal, time
@@ -246,8 +332,107 @@ print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     assert process.wait() == 0, process.stderr
     said, restored = process.stdout.splitlines()
     assert said.startswith("Outcome(exit_code=130, signal=2, stopped=True,")
+    assert said.endswith("started=False)")
     assert restored == "True"
     assert not (tmp_path / "started").exists()
+
+
+INTERRUPTING = """
+import os, signal, sys, time
+from pathlib import Path
+from modelyard.core.contracts import Command
+from modelyard.training import supervisor
+
+def run(source):
+    return supervisor.run(Command((sys.executable, "-c", source), {}, Path.cwd()), os.environ, stop=stop)
+
+with supervisor.signals() as stop:
+"""
+
+
+@pytest.fixture
+def interrupting(start, tmp_path):
+    """Run indented source with the `Stop` of this process, up to when it prints ``ready``."""
+
+    def make(source):
+        process = start("-c", INTERRUPTING + source, cwd=tmp_path)
+        process.wait_for("ready")
+        return process
+
+    return make
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_interrupts_what_is_no_command(interrupting, sig):
+    process = interrupting("""
+    try:
+        with stop.interrupting():
+            print("ready", flush=True)
+            time.sleep(60)
+    except supervisor.Interrupted as error:
+        print(error.signal, stop.signal, error)
+""")
+    process.popen.send_signal(sig)
+    assert process.wait() == 0, process.stderr
+    assert process.stdout == f"ready\n{int(sig)} {int(sig)} told to stop by {sig.name}\n"
+
+
+def test_a_signal_that_has_come_before_interrupts_at_once(interrupting):
+    process = interrupting("""
+    signal.raise_signal(signal.SIGTERM)
+    print("ready")
+    try:
+        with stop.interrupting():
+            print("done what was not to be")
+    except supervisor.Interrupted as error:
+        print(error.signal)
+""")
+    assert process.wait() == 0, process.stderr
+    assert process.stdout == "ready\n15\n"
+
+
+def test_a_second_signal_does_not_interrupt_what_the_first_one_has_set_going(interrupting):
+    process = interrupting("""
+    try:
+        with stop.interrupting():
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                print("ready")
+    except supervisor.Interrupted as error:
+        signal.raise_signal(signal.SIGTERM)
+        print(error.signal, stop.signal)
+""")
+    assert process.wait() == 0, process.stderr
+    assert process.stdout == "ready\n15 15\n"
+
+
+def test_a_command_that_is_stopped_does_not_interrupt_who_runs_it(interrupting):
+    process = interrupting("""
+    with stop.interrupting():
+        outcome = run("import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
+        print(outcome.stopped, outcome.started, outcome.signal)
+        outcome = run("print('not to be started')")
+        print("ready", outcome.stopped, outcome.started)
+""")
+    assert process.wait() == 0, process.stderr
+    assert process.stdout == "True True 15\nready True False\n"
+
+
+def test_after_a_command_a_signal_interrupts_again(interrupting):
+    process = interrupting("""
+    try:
+        with stop.interrupting():
+            print(run("pass").exit_code)
+            print("ready", flush=True)
+            time.sleep(60)
+    except supervisor.Interrupted as error:
+        print(error.signal)
+""")
+    process.terminate()
+    assert process.wait() == 0, process.stderr
+    assert process.stdout == "0\nready\n15\n"
 
 
 def test_several_commands_run_under_the_same_signals(start, tmp_path):

@@ -67,12 +67,13 @@ def variables(env: TrainingEnvironment, *, devices: Mapping[str, int]) -> dict[s
     }
     values["training_env"] = {name: properties[name] for name in _TRAINING_ENV}
     texts = {name: _text(value) for name, value in env.hyperparameters.items()}
-    return {
+    told = {
         **{f"SM_{name.upper()}": _text(value) for name, value in values.items()},
         **shared.channels(env),
         **shared.hyperparameters(texts, lambda name: _plain(name).upper()),
         **shared.unprefixed(env),
     }
+    return shared.held(told)
 
 
 def _whereabouts(env: TrainingEnvironment) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import Any
 from modelyard.core.errors import InvalidPlanError
 from modelyard.training.environment import TrainingEnvironment
 
+_LONGEST = 32 * os.sysconf("SC_PAGE_SIZE") - 1
+"""Bytes of one variable or one argument: Linux's MAX_ARG_STRLEN, without the NUL at the end."""
+
 
 def facts(env: TrainingEnvironment, devices: Mapping[str, int]) -> dict[str, Any]:
     """Return what has the same name and meaning in both profiles: ``SM_<NAME>``."""
@@ -59,9 +62,21 @@ def hyperparameters(texts: Mapping[str, str], spelt: Callable[[str], str] = str.
     return _family("hyperparameter", texts, "SM_HP_{}", spelt)
 
 
+def held(variables: dict[str, str]) -> dict[str, str]:
+    """Return the variables, all of which must fit. Raises `InvalidPlanError` for one that is too long."""
+    for name, text in variables.items():
+        if _is_long(f"{name}={text}"):
+            raise InvalidPlanError(
+                f"{name} is longer than the {_LONGEST:,} bytes that a variable can hold: pass what is large "
+                "among the hyperparameters in a file of a channel"
+            )
+    return variables
+
+
 def argument(name: str, flag: str, text: str) -> tuple[str, str]:
     """Return a hyperparameter's two arguments. Raises `InvalidPlanError` for what these cannot hold."""
     _check("hyperparameter", name, flag + text)
+    _check_length("hyperparameter", name, text)
     return (flag, text)
 
 
@@ -70,7 +85,20 @@ def _family(what: str, texts: Mapping[str, str], pattern: str, spelt: Callable[[
         _check(what, name, name + text)
         if "=" in name:
             raise InvalidPlanError(f"{what} {name!r} cannot be a variable: rename it, without the '='")
+        _check_length(what, name, f"{pattern.format(spelt(name))}={text}")
     return {pattern.format(spelt(name)): text for name, text in texts.items()}
+
+
+def _check_length(what: str, name: str, text: str) -> None:
+    if _is_long(text):
+        raise InvalidPlanError(
+            f"{what} {name!r} is longer than the {_LONGEST:,} bytes that a variable or an argument of a "
+            "program can hold: pass it in a file of a channel"
+        )
+
+
+def _is_long(text: str) -> bool:
+    return len(text.encode("utf-8", "surrogatepass")) > _LONGEST
 
 
 def _check(what: str, name: str, text: str) -> None:

@@ -40,12 +40,13 @@ def variables(env: TrainingEnvironment, *, devices: Mapping[str, int]) -> dict[s
     }
     if env.cluster.topology:
         values["topology"] = env.cluster.topology
-    return {
+    told = {
         **{f"SM_{name.upper()}": _text(value) for name, value in values.items()},
         **shared.channels(env),
         **shared.hyperparameters({name: _text(value) for name, value in env.hyperparameters.items()}),
         **shared.unprefixed(env),
     }
+    return shared.held(told)
 
 
 def _facts(env: TrainingEnvironment) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Guard(abc.ABC):
         self._scratch = Path(tempfile.mkdtemp(prefix="modelyard-"))
         self._selector = selectors.DefaultSelector()
         self._programs: list[subprocess.Popen[bytes]] = []
+        self._asked: list[subprocess.Popen[bytes]] = []
         self._stopped_because = ""
         self._kill_at: float | None = None
 
@@ -74,7 +75,8 @@ class Guard(abc.ABC):
         """Start the programs, wait for their end, end what is left of them, write the record."""
         become_subreaper()
         with _wakeups() as wakeup, self._selector:
-            signal.signal(signal.SIGTERM, lambda *_: self.stop("on request"))
+            for sig in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(sig, lambda *_: self.stop("on request"))
             self._selector.register(wakeup, selectors.EVENT_READ, lambda: wakeup.recv(4096))
             if self._owner >= 0:
                 self._selector.register(self._owner, selectors.EVENT_READ, self._hear_owner)
@@ -150,8 +152,11 @@ class Guard(abc.ABC):
         """
         end = time.monotonic() + seconds
         self._kill_at = end if self._kill_at is None else min(self._kill_at, end)
+        # Once: a handler that saves a script's work is not to be called again while it does.
         for program in self.asked_to_end():
-            program.terminate()
+            if program not in self._asked:
+                self._asked.append(program)
+                program.terminate()
 
     def asked_to_end(self) -> Iterable["subprocess.Popen[bytes]"]:
         """Return the programs that are ended by SIGTERM; what is left is killed with them."""

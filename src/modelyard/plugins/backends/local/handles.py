@@ -19,6 +19,7 @@ from modelyard.core.errors import (
     JobError,
     JobNotFoundError,
     ModelyardError,
+    StorageError,
 )
 from modelyard.core.layout import JobLayout
 from modelyard.core.metrics import read
@@ -249,7 +250,11 @@ def _signal_holder(folder: Path, pid: int, sig: signal.Signals) -> bool:
 def _lines(path: Path, more_to_come: Callable[[], bool]) -> Iterator[str]:
     """Yield a growing file's lines until `more_to_come` says no, and then the rest."""
     partial = b""
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise StorageError(f"the log '{path}' is gone: somebody has removed it") from None
+    with file:
         last = False
         while True:
             if chunk := file.read(1 << 16):

@@ -143,13 +143,10 @@ class JobGuard(Guard):
     # -- hosts ---------------------------------------------------------------------------------
 
     def _start_hosts(self) -> None:
-        alone = len(self._settings.hosts) == 1
-        # Several hosts have one model between them: who is alone packs it when its script has ended.
-        told = {OUTPUT_URI: self._settings.output} if alone else {}
         for host in self._settings.hosts:
             if host.feeder:
                 self._start_feeder(host)
-            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, {**told, **host.environ})
+            self._hosts[host.name] = self.spawn(self._IN_JOB, host.base, host.environ)
 
     def _note_failures(self) -> None:
         """Remember which hosts have failed, and have the others end."""
@@ -198,7 +195,7 @@ class JobGuard(Guard):
 
     def _interrupt(self) -> None:
         """End the hosts as the end of a spot instance does: SIGTERM, and the time of grace."""
-        if self._stopped_because or self._failures or self._hosts_ended:
+        if self._interrupted or self._stopped_because or self._failures or self._hosts_ended:
             return
         self._interrupted = True
         sys.stdout.write("modelyard: interrupted; the script has its time of grace\n")
@@ -223,10 +220,8 @@ class JobGuard(Guard):
     # -- delivery ------------------------------------------------------------------------------
 
     def _has_to_deliver(self) -> bool:
-        """Tell whether hosts left something that no in-job program has delivered."""
+        """Tell whether the hosts left something."""
         hosts = self._settings.hosts
-        if len(hosts) == 1 and not self._stopped_because:
-            return False
         return self._succeeded() or any(_holds_something(host.layout.output_data) for host in hosts)
 
     def _deliver(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from modelyard.core.errors import StorageError
 from modelyard.core.layout import JobLayout
 from modelyard.plugins.backends.local.home import private_dir
 
@@ -216,13 +217,17 @@ class Records:
         """Yield a connection of its own to each use: no thread and no fork can share one by mistake."""
         if not self._file.exists():
             self._create()
-        connection = sqlite3.connect(self._file, timeout=10, isolation_level=None)
         try:
-            connection.row_factory = sqlite3.Row
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            yield connection
-        finally:
-            connection.close()
+            with contextlib.closing(
+                sqlite3.connect(self._file, timeout=10, isolation_level=None)
+            ) as connection:
+                connection.row_factory = sqlite3.Row
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"the records in '{self.home}' cannot be read or written: {error}; is the disk full?"
+            ) from error
 
     def _create(self) -> None:
         """Make the database beside its place and move it there, so that nobody sees it half made.

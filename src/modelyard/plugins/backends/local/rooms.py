@@ -26,15 +26,16 @@ def furnished(
     """Return the room of one host of a job.
 
     ``opt_ml``: whether the host's folder is at ``/opt/ml`` as well; ``hosts``: a file to see as
-    ``/etc/hosts``; ``data``: what lies where, to be read there and never written, by the path in the
-    job at which it is seen; that path should exist.
+    ``/etc/hosts``, where there are several: the machine has this host's name then, as mpirun wants;
+    ``data``: what lies where, to be read there and never written, by the path in the job at which it
+    is seen; that path should exist.
     """
     mounts = [Mount(str(source), str(target), read_only=True) for target, source in (data or {}).items()]
     if hosts:
         mounts.append(Mount(str(hosts), HOSTS, read_only=True))
     if opt_ml:
         mounts.append(Mount(str(layout.base), OPT_ML))
-    return Room(tuple(mounts))
+    return Room(tuple(mounts), layout.base.name if hosts else "")
 
 
 def hosts_file(addresses: Mapping[str, str], original: str) -> str:

@@ -74,9 +74,10 @@ class Lacking:
         sys.meta_path.append(self)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Raise `ImportError` for the package's modules; leave all others to nobody."""
+        """Raise `ModuleNotFoundError` for the package's modules; leave all others to nobody."""
         if name.startswith(f"{self.package}."):
-            raise ImportError(self.message(name))
+            # Not the module's own name: `from package import module` would replace what is said.
+            raise ModuleNotFoundError(self.message(name), name=self.package)
         return None
 
     def attribute_of(self, module: str) -> Callable[[str], Any]:
