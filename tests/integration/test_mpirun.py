@@ -25,7 +25,7 @@ AGENT = ["/bin/sh", "-c", 'exec sh -c "$1"']
 
 WHO = """
 import json, os, pathlib
-names = ("SM_CURRENT_HOST", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+names = ("SM_CURRENT_HOST", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NCCL_DEBUG")
 said = {name: os.environ.get(name) for name in names} | {"cwd": os.getcwd()}
 pathlib.Path(os.environ["OUT"], f"who-{said['RANK']}.json").write_text(json.dumps(said))
 """
@@ -130,8 +130,25 @@ def test_a_rank_sees_its_own_host(job, tmp_path, mpirun, agent):
             "RANK": str(rank),
             "WORLD_SIZE": "2",
             "LOCAL_RANK": "0",
+            "NCCL_DEBUG": None,
             "cwd": str(tmp_path / name / "code"),
         }
+
+
+CUSTOM = {
+    "Open MPI 5": "--map-by slot:OVERSUBSCRIBE --bind-to none --host localhost:1,algo-2:1",
+    "Open MPI 4": "-map-by node:OVERSUBSCRIBE --bind-to none -H localhost:1,algo-2:1",
+    "MPICH": "-ppn 1 -iface lo -hosts localhost,algo-2 -launcher rsh -genvlist PATH",
+}
+
+
+@every_mpirun
+def test_custom_options_replace_ours(job, tmp_path, mpirun):
+    custom = CUSTOM[mpi_dialects.dialect_of(Path(mpirun)).title] + " --NCCL_DEBUG=WARN"
+    assert ended(job(mpirun, WHO, custom_mpi_options=custom)) == [0, 0], logs(tmp_path)
+    for rank, name in enumerate(("algo-1", "algo-2")):
+        who = json.loads((tmp_path / f"who-{rank}.json").read_text())
+        assert (who["SM_CURRENT_HOST"], who["NCCL_DEBUG"]) == (name, "WARN")
 
 
 @every_mpirun

@@ -41,6 +41,10 @@ def _run(parser: "Parser", options: argparse.Namespace) -> int:
         parser.error("give a training script, or a module with -m")
     if options.distribution_options and not options.distribution:
         parser.error("--distribution-option is for a --distribution, as --distribution torchrun")
+    if options.launcher_options and not options.launcher:
+        parser.error("--launcher-option is for a --launcher, as --launcher process")
+    if options.launcher and options.distribution:
+        parser.error("--distribution and --launcher say the same: give one of them")
     estimator = _estimator(options)
     if options.dry_run:
         plan = estimator.plan(options.inputs)
@@ -54,11 +58,14 @@ def _run(parser: "Parser", options: argparse.Namespace) -> int:
 
 def _estimator(options: argparse.Namespace) -> "PyTorch":
     """Return the estimator; what was not said is left to its own defaults."""
+    from modelyard.core.plans import ProviderRef
     from modelyard.estimator import PyTorch
 
     said = {name: getattr(options, name) for name in _KEYWORDS if getattr(options, name) is not None}
     if options.distribution:
         said["distribution"] = {options.distribution: options.distribution_options or {}}
+    if options.launcher:
+        said["launcher"] = ProviderRef(options.launcher, options.launcher_options or {})
     if options.metrics:
         said["metric_definitions"] = [
             {"Name": name, "Regex": regex} for name, regex in options.metrics.items()

@@ -1,5 +1,6 @@
 """What ``modelyard fit`` takes."""
 
+import argparse
 import re
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,17 @@ def _add_machines(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="an option of the distribution, as processes_per_host=2 (repeatable)",
     )
+    group.add_argument(
+        "--launcher", metavar="NAME", help="in place of --distribution: process, torchrun, mpirun, ..."
+    )
+    group.add_argument(
+        "--launcher-option",
+        action=Collect,
+        type=json_pair,
+        dest="launcher_options",
+        metavar="NAME=VALUE",
+        help="an option of the launcher, as profile=drivers (repeatable)",
+    )
     group.add_argument("--backend", metavar="NAME", help="default: the one that has the instance type")
 
 
@@ -129,6 +141,8 @@ def _add_job(parser: Parser) -> None:
 
 def _channels(text: str) -> dict[str, str]:
     """Return the location by channel; one without a name is what ``fit(location)`` makes of it."""
-    if named := re.match(r"([A-Za-z0-9._-]{1,64})=(.+)", text):
-        return {named[1]: named[2]}
-    return dict.fromkeys(("train", "training"), text)
+    named = re.fullmatch(r"([A-Za-z0-9._-]{1,64})=(.*)", text, re.DOTALL)
+    path = named[2] if named else text
+    if not path:
+        raise argparse.ArgumentTypeError(f"{text!r} has no path; it is [NAME=]PATH")
+    return dict.fromkeys((named[1],) if named else ("train", "training"), path)

@@ -12,6 +12,7 @@ from modelyard.core.contracts import Bundle, Packager, Storage
 from modelyard.core.errors import StorageError, did_you_mean
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
+from modelyard.core.redaction import without_login
 
 ARCHIVE = ".tar.gz"
 
@@ -58,8 +59,9 @@ def storage_for(plugins: PluginManager, uri: str) -> Storage:
     provider = plugins.storages.declaring("schemes", scheme)
     if provider is None:
         hint = did_you_mean(scheme, plugins.storages.declared("schemes"))
+        shown = without_login(uri)
         raise StorageError(
-            f"no storage reads {uri!r}: unknown scheme {scheme!r}{hint}{plugins.storages.note()}"
+            f"no storage reads {shown!r}: unknown scheme {scheme!r}{hint}{plugins.storages.note()}"
         )
     return provider.create()
 

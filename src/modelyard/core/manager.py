@@ -42,6 +42,13 @@ DISABLED = "MODELYARD_PLUGINS_DISABLED"
 AUTOLOAD = "MODELYARD_PLUGINS_AUTOLOAD"
 STRICT = "MODELYARD_PLUGINS_STRICT"
 
+_SMDISTRIBUTED = "smdistributed"
+_MODEL_PARALLEL = f"{_SMDISTRIBUTED}.modelparallel"
+_NO_MODEL_PARALLEL = (
+    "distribution {'smdistributed': {'modelparallel': ...}} needs a library that only SageMaker's images "
+    "have; shard the model with torch.distributed.fsdp, and use distribution={'torch_distributed': ...}"
+)
+
 _ANYTHING = (Exception, SystemExit)
 """What a plugin's code may raise without harm to anybody else."""
 
@@ -267,14 +274,24 @@ class PluginManager:
         """Return the launcher for ``distribution={...}`` as SDK v2 spells it.
 
         One key is the strategy and its value the launcher's options, of which ``enabled`` switches
-        it. Raises `UnknownProviderError` for a strategy that no launcher declares.
+        it; ``{"smdistributed": {"dataparallel": {...}}}`` is the strategy ``smdistributed.dataparallel``.
+        Raises `UnknownProviderError` for a strategy that no launcher declares, and `InvalidPlanError`
+        for a strategy beside a launcher that was `asked` for.
         """
-        if asked is not None:
-            return self.resolve("launcher", asked)
         wanted = _enabled_strategies(distribution or {})
+        if asked is not None:
+            ref = self.resolve("launcher", asked)
+            if wanted:
+                raise InvalidPlanError(
+                    f"distribution {', '.join(sorted(wanted))} and launcher {ref.name!r} both say how the "
+                    "job is launched: leave one of them out"
+                )
+            return ref
         arguments = {"resources": resources, "hardware": hardware, "distribution": wanted}
         if chosen := self._select("modelyard_select_launcher", "launcher", arguments):
             return chosen
+        if _MODEL_PARALLEL in wanted and not self.launchers.declaring("distributions", _MODEL_PARALLEL):
+            raise InvalidPlanError(_NO_MODEL_PARALLEL)
         if len(wanted) > 1:
             raise UnknownProviderError(f"distribution takes one strategy, not {', '.join(sorted(wanted))}")
         for strategy, options in wanted.items():
@@ -355,6 +372,19 @@ class PluginManager:
 
 def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the options of each strategy that is not switched off, without the switch."""
+    strategies = _options_by_strategy(distribution)
+    strategies |= {
+        f"{_SMDISTRIBUTED}.{library}": options
+        for library, options in _options_by_strategy(strategies.pop(_SMDISTRIBUTED, {})).items()
+    }
+    return {
+        strategy: {key: value for key, value in options.items() if key != "enabled"}
+        for strategy, options in strategies.items()
+        if options.get("enabled", True)
+    }
+
+
+def _options_by_strategy(distribution: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     if not isinstance(distribution, Mapping):
         raise InvalidPlanError(f"distribution takes options by strategy, not {distribution!r}")
     for strategy, options in distribution.items():
@@ -363,11 +393,7 @@ def _enabled_strategies(distribution: Mapping[str, Any]) -> dict[str, dict[str, 
                 f"distribution takes options by strategy, such as {{{strategy!r}: {{'enabled': True}}}}, "
                 f"not {options!r} for {strategy!r}"
             )
-    return {
-        strategy: {key: value for key, value in options.items() if key != "enabled"}
-        for strategy, options in distribution.items()
-        if options.get("enabled", True)
-    }
+    return dict(distribution)
 
 
 def _is_environ(value: object) -> bool:

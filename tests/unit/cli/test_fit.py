@@ -121,6 +121,11 @@ def test_a_distribution_has_options(plan_of):
     assert (plan.launcher.name, dict(plan.launcher.options)) == ("torchrun", {"processes_per_host": 2})
 
 
+def test_a_launcher_has_options(plan_of):
+    plan = plan_of("train.py", "--launcher", "process", "--launcher-option", "profile=drivers")
+    assert (plan.launcher.name, dict(plan.launcher.options)) == ("process", {"profile": "drivers"})
+
+
 @pytest.mark.parametrize(
     "arguments", [("-m", "package.train"), ("--module=package.train",), ("-m package.train",)]
 )
@@ -166,6 +171,13 @@ def test_a_dry_run_is_the_plan_for_people_without_secrets(plugins, capsys, model
         (("train.py", "-H", "=3"), "-H/--hyperparameter: '=3' is not NAME=VALUE"),
         (("train.py", "-H", "a=1", "-H", "a=2"), "-H/--hyperparameter: 'a' is given twice"),
         (("train.py", "--input", "x", "--input", "train=y"), "--input: 'train' is given twice"),
+        (("train.py", "--input", "train="), "--input: 'train=' has no path; it is [NAME=]PATH"),
+        (("train.py", "--input", ""), "--input: '' has no path"),
+        (("train.py", "--launcher-option", "a=1"), "is for a --launcher, as --launcher process"),
+        (
+            ("train.py", "--launcher", "process", "--distribution", "mpi"),
+            "--distribution and --launcher say the same",
+        ),
         (("train.py", "--max-run", "soon"), "--max-run: invalid float value: 'soon'"),
         (("train.py", "--input-mode", "Fast"), "--input-mode: invalid choice: 'Fast'"),
         (("train.py", "--distribution-option", "a=1"), "is for a --distribution, as --distribution torchrun"),
@@ -185,6 +197,8 @@ def test_wrong_usage_says_what_to_do(refused, arguments, said):
     [
         (("--instance-type", "locl"), "did you mean 'local'?"),
         (("--distribution", "torchrn"), "did you mean 'torchrun'?"),
+        (("--launcher", "torchrn"), "did you mean 'torchrun'?"),
+        (("--launcher", "process", "--launcher-option", "profil=x"), "did you mean 'profile'?"),
         (("--metric", "loss=loss"), "put the number into a group"),
         (("--max-run", "-1"), "max_run is a number of seconds above 0"),
         (("--job-name", "my job"), "'my job' is not a valid name"),

@@ -20,17 +20,31 @@ from modelyard.plugins.launchers.mpi_wire import (
 
 
 def listen(cluster: Cluster) -> socket.socket:
-    """Return the socket at which the other hosts reach this one."""
-    if cluster.key:
-        return socket.create_server(cluster.address(cluster.name), family=_family(cluster))
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(cluster.socket_name(cluster.name))
-    listener.listen()
+    """Return the socket at which the other hosts reach this one. Raises `HostError`."""
+    address, port = cluster.address(cluster.name)
+    place = f"port {port} of {address}" if cluster.key else cluster.socket_name(cluster.name)[1:]
+    try:
+        if not cluster.key:
+            return _listening(socket.AF_UNIX, cluster.socket_name(cluster.name))
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        return _listening(family, (address, port))
+    except OSError as error:
+        raise HostError(
+            f"{cluster.name} cannot listen at {place}: {error.strerror}; the port after MASTER_PORT is for "
+            "this job alone"
+        ) from error
+
+
+def _listening(family: socket.AddressFamily, address: tuple[str, int] | str) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
     return listener
-
-
-def _family(cluster: Cluster) -> socket.AddressFamily:
-    return socket.getaddrinfo(*cluster.address(cluster.name), type=socket.SOCK_STREAM)[0][0]
 
 
 def connect(cluster: Cluster, name: str, deadline: float) -> Channel:
@@ -54,12 +68,14 @@ def connect(cluster: Cluster, name: str, deadline: float) -> Channel:
 
 def _by_key(cluster: Cluster, name: str) -> Channel:
     sock = socket.create_connection(cluster.address(name), timeout=PATIENCE)
+    channel = Channel(sock)
+    channel.wait(PATIENCE)
     try:
-        introduce(sock, cluster.key, name)
+        introduce(channel, cluster.key, name)
         keep_alive(sock)
-        return _greeted(Channel(sock))
+        return _greeted(channel)
     except BaseException:
-        sock.close()
+        channel.close()
         raise
 
 
@@ -70,8 +86,8 @@ def _by_agent(cluster: Cluster, name: str) -> Channel:
     agent = [*(cluster.agent or ["ssh", "-o", "BatchMode=yes"]), name, command]
     with theirs:
         process = subprocess.Popen(agent, stdin=theirs.fileno(), stdout=theirs.fileno())
-    ours.settimeout(PATIENCE)
     channel = Channel(ours, process)
+    channel.wait(PATIENCE)
     try:
         return _greeted(channel)
     except BaseException:

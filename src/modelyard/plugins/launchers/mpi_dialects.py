@@ -11,9 +11,12 @@ import attrs
 
 from modelyard.core.contracts import RankFailure
 from modelyard.core.errors import InvalidPlanError
+from modelyard.plugins.launchers.mpi_options import translated, without
 from modelyard.plugins.launchers.mpi_wire import MODULE
 
 _MPICH_RANK = Path(__file__).with_name("mpich_rank.sh")
+
+_HYDRA_AGENT = "-launcher-exec"
 
 _ALWAYS = (("--map-by", "slot:OVERSUBSCRIBE"), ("--bind-to", "none"))
 
@@ -64,10 +67,10 @@ class Dialect(Protocol):
         ...
 
     def argv(self, mpirun: str, ranks: Ranks, custom: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the command that starts the ranks; options of `custom` win."""
+        """Return the command that starts the ranks, with options of `custom` in place of ours."""
         ...
 
-    def environ(self, ranks: Ranks) -> Mapping[str, str]:
+    def environ(self, ranks: Ranks, custom: tuple[str, ...]) -> Mapping[str, str]:
         """Return the variables that mpirun needs besides."""
         ...
 
@@ -88,13 +91,12 @@ class OpenMpi:
     loopback: bool
 
     def argv(self, mpirun: str, ranks: Ranks, custom: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the command, without what `custom` sets as well: mpirun refuses, or joins, the two."""
-        theirs = {word.lstrip("-") for word in custom}
-        ours = [*_ALWAYS, *(self._between_hosts(ranks) if ranks.many else ())]
-        options = [word for option in ours if option[-2].lstrip("-") not in theirs for word in option]
-        return (mpirun, "--allow-run-as-root", *options, "-np", str(ranks.total), *custom, *ranks.argv)
+        """Return the command."""
+        theirs = translated(custom, lambda name, value: ("-x", f"{name}={value}"))
+        ours = without(theirs, (*_ALWAYS, *(self._between_hosts(ranks) if ranks.many else ())))
+        return (mpirun, "--allow-run-as-root", *ours, "-np", str(ranks.total), *theirs, *ranks.argv)
 
-    def environ(self, ranks: Ranks) -> Mapping[str, str]:
+    def environ(self, ranks: Ranks, custom: tuple[str, ...]) -> Mapping[str, str]:
         """Return nothing."""
         return {}
 
@@ -115,25 +117,26 @@ class Mpich:
     title: str = "MPICH"
 
     def argv(self, mpirun: str, ranks: Ranks, custom: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the command; of an option that is given twice, Hydra takes the last."""
-        options: tuple[str, ...] = ()
-        if ranks.many:
-            python, *_ = _agent()
-            options = (
-                *("-hosts", ",".join(ranks.reached)),
-                *("-ppn", str(ranks.each)),
-                *("-iface", ranks.interface),
-                *("-launcher", "rsh"),
-                *("-launcher-exec", python),
-                # The ranks of another host are to have that host's variables, not those of the master.
-                "-genvnone",
-            )
+        """Return the command."""
+        theirs = translated(custom, lambda name, value: ("-genv", name, value))
+        ours = without(theirs, self._between_hosts(ranks) if ranks.many else ())
         shim = ("/bin/sh", str(_MPICH_RANK), sys.executable)
-        return (mpirun, *options, "-n", str(ranks.total), *custom, *shim, *ranks.argv)
+        return (mpirun, *ours, "-n", str(ranks.total), *theirs, *shim, *ranks.argv)
 
-    def environ(self, ranks: Ranks) -> Mapping[str, str]:
+    def environ(self, ranks: Ranks, custom: tuple[str, ...]) -> Mapping[str, str]:
         """Return the arguments of the agent, which is a mere path on the command line."""
-        return {"HYDRA_LAUNCHER_EXTRA_ARGS": " ".join(_agent()[1:])} if ranks.many else {}
+        if not ranks.many or not without(custom, [(_HYDRA_AGENT,)]):
+            return {}
+        return {"HYDRA_LAUNCHER_EXTRA_ARGS": " ".join(_agent()[1:])}
+
+    def _between_hosts(self, ranks: Ranks) -> Iterator[tuple[str, ...]]:
+        yield ("-hosts", ",".join(ranks.reached))
+        yield ("-ppn", str(ranks.each))
+        yield ("-iface", ranks.interface)
+        yield ("-launcher", "rsh")
+        yield (_HYDRA_AGENT, _agent()[0])
+        # The ranks of another host are to have that host's variables, not those of the master.
+        yield ("-genvnone",)
 
 
 OPEN_MPI_5 = OpenMpi(

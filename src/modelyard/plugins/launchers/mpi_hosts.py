@@ -42,6 +42,7 @@ CLUSTER = "MODELYARD_MPI_CLUSTER"
 """What `lead` tells `reach`, which mpirun starts."""
 
 _KILL_SECONDS = 3.0
+_LAST_WORDS_SECONDS = 1.0
 _REPORT_BYTES = 64 * 1024
 
 
@@ -120,8 +121,11 @@ class Lead:
             signal.signal(number, lambda number, _frame: self._stop(number))
         for name, channel in self._channels.items():
             threading.Thread(target=self._watch, args=(name, channel), daemon=True).start()
-        self._listen()
+        listening = threading.Thread(target=self._listen, daemon=True)
+        listening.start()
         code = self._mpirun.wait()
+        # What mpirun has left behind may hold its stderr for as long as it lives.
+        listening.join(_LAST_WORDS_SECONDS)
         return 128 - code if code < 0 else code
 
     def _listen(self) -> None:
@@ -189,6 +193,8 @@ def join(name: str) -> int:
             sock.connect(f"\0{name}")
         except ConnectionRefusedError as error:
             raise HostError(f"nothing serves at {name.partition('/')[2]} yet") from error
+        # Anybody on this host may take the name first.
+        Channel(sock).check_user()
         while True:
             ready, _, _ = select.select((0, sock.fileno()), (), ())
             if sock.fileno() in ready:

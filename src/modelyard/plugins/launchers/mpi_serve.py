@@ -30,6 +30,9 @@ from modelyard.plugins.launchers.mpi_wire import (
 
 _SAY_SECONDS = 30.0
 _END_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
+_STRANGERS = 32
+"""How many may be asked at once who they are; the others wait to be accepted."""
 
 
 class Server:
@@ -43,6 +46,8 @@ class Server:
         self._led = threading.Event()
         self._status: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._running: list[threading.Thread] = []
+        self._strangers = threading.BoundedSemaphore(_STRANGERS)
+        self._refused = False
         self._ranks = RankSignal()
 
     def run(self) -> int:
@@ -70,26 +75,47 @@ class Server:
         )
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # Closed: the job is over.
-            while True:
-                sock, _ = listener.accept()
-                threading.Thread(target=self._attend, args=(sock,), daemon=True).start()
+        """Attend to whoever calls, until the listener is closed: the job is over."""
+        while listener.fileno() >= 0:
+            self._strangers.acquire()
+            try:
+                self._attend_next(listener)
+            except (OSError, RuntimeError):  # No descriptor or thread is left, or the caller is gone.
+                self._strangers.release()
+                time.sleep(_PAUSE_SECONDS)
+
+    def _attend_next(self, listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        try:
+            threading.Thread(target=self._attend, args=(sock,), daemon=True).start()
+        except RuntimeError:
+            sock.close()
+            raise
 
     def _attend(self, sock: socket.socket) -> None:
         channel = Channel(sock)
         try:
             kind, payload = self._asked(sock, channel)
         except (HostError, OSError, EOFError) as error:
-            say(f"{self._cluster.name} refused a connection: {reason(error)}")
+            self._say_refused(error)
         else:
             with contextlib.suppress(HostError, OSError, EOFError):
                 self._run(channel, payload.decode()) if kind == RUN else self._follow(channel)
         channel.close()
 
+    def _say_refused(self, error: Exception) -> None:
+        """Say so once: who may connect may do so without end, and fill the log."""
+        if not self._refused:
+            self._refused = True
+            say(f"{self._cluster.name} refused a connection: {reason(error)}; of others it says nothing")
+
     def _asked(self, sock: socket.socket, channel: Channel) -> tuple[bytes, bytes]:
         """Return what a peer wants that has shown who it is. Raises `HostError` for anything else."""
         channel.wait(PATIENCE)
-        admit(sock, self._cluster.key, self._cluster.name)
+        try:
+            admit(channel, self._cluster.key, self._cluster.name)
+        finally:
+            self._strangers.release()
         keep_alive(sock)
         channel.send(READY)
         kind, payload = channel.receive()

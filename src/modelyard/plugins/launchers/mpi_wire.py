@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from modelyard.core.handover import HOST_KEY
@@ -88,12 +89,13 @@ class Cluster(NamedTuple):
 class Channel:
     """Frames over a socket: a kind of one byte, and up to 1 MiB.
 
-    `receive` raises `HostError` for what is no frame, and OSError as the socket does.
+    `receive` raises `HostError` for what is no frame, and it and `read` raise OSError as the socket does.
     """
 
     def __init__(self, sock: socket.socket, agent: "subprocess.Popen[bytes] | None" = None) -> None:
         self._socket = sock
         self._agent = agent
+        self._deadline: float | None = None
         self._sending = threading.RLock()  # A signal may arrive while its handler's thread sends.
 
     def send(self, kind: bytes, payload: bytes = b"") -> None:
@@ -101,16 +103,40 @@ class Channel:
         with self._sending:
             self._socket.sendall(_HEADER.pack(kind, len(payload)) + payload)
 
+    def write(self, data: bytes) -> None:
+        """Send bytes that are no frame."""
+        self._socket.sendall(data)
+
     def receive(self) -> tuple[bytes, bytes]:
         """Return the next frame's kind and payload. Raises EOFError where the other side has gone."""
-        kind, length = _HEADER.unpack(read_exactly(self._socket, _HEADER.size))
+        kind, length = _HEADER.unpack(self.read(_HEADER.size))
         if length > _MAX_FRAME:
             raise HostError(f"a frame of {length} bytes; {_MAX_FRAME} are the most")
-        return kind, read_exactly(self._socket, length)
+        return kind, self.read(length)
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes. Raises EOFError where there are fewer."""
+        data = bytearray()
+        while len(data) < size:
+            if self._deadline is not None:
+                self._socket.settimeout(_left(self._deadline))
+            chunk = self._socket.recv(size - len(data))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return bytes(data)
 
     def wait(self, seconds: float | None) -> None:
-        """Set how long one read or write may take; None for ever."""
+        """Set how long all that is read from now on may take together, and one write; None for ever."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
         self._socket.settimeout(seconds)
+
+    def check_user(self) -> None:
+        """Refuse a peer on a Unix socket that is another user, root excepted. Raises `HostError`."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, user, _ = struct.unpack("3i", credentials)
+        if user not in {0, os.getuid()}:
+            raise HostError(f"the other side is the user {user}, not {os.getuid()}")
 
     def close(self) -> None:
         """Close the socket; what waits for it wakes up. End the agent, if there is one."""
@@ -127,48 +153,43 @@ class Channel:
             self._agent.wait()
 
 
-def read_exactly(sock: socket.socket, size: int) -> bytes:
-    """Return `size` bytes. Raises EOFError where there are fewer."""
-    data = bytearray()
-    while len(data) < size:
-        chunk = sock.recv(size - len(data))
-        if not chunk:
-            raise EOFError
-        data += chunk
-    return bytes(data)
+def _left(deadline: float) -> float:
+    if (left := deadline - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 # -- trust -------------------------------------------------------------------------------------
 
 
-def admit(sock: socket.socket, key: bytes, name: str) -> None:
+def admit(channel: Channel, key: bytes, name: str) -> None:
     """Let a peer prove that it knows the key, and prove it to the peer. Raises `HostError`."""
     import hmac  # It loads OpenSSL, which a job of one host does without.
 
     if not key:
-        _check_user(sock)
+        channel.check_user()
         return
-    hello = read_exactly(sock, len(_MAGIC) + _NONCE)
+    hello = channel.read(len(_MAGIC) + _NONCE)
     if not hello.startswith(_MAGIC):
         raise HostError("it speaks another language")
     theirs, ours = hello[len(_MAGIC) :], os.urandom(_NONCE)
-    sock.sendall(ours + _proof(key, b"worker", name, theirs + ours))
-    answer = read_exactly(sock, len(_proof(key, b"", "", b"")))
+    channel.write(ours + _proof(key, b"worker", name, theirs + ours))
+    answer = channel.read(len(_proof(key, b"", "", b"")))
     if not hmac.compare_digest(answer, _proof(key, b"master", name, theirs + ours)):
         raise HostError("it does not know the job's key")
 
 
-def introduce(sock: socket.socket, key: bytes, name: str) -> None:
+def introduce(channel: Channel, key: bytes, name: str) -> None:
     """Have the host `name` prove that it knows the key, then prove it to the host. Raises `HostError`."""
     import hmac  # It loads OpenSSL, which a job of one host does without.
 
     ours = os.urandom(_NONCE)
-    sock.sendall(_MAGIC + ours)
-    theirs = read_exactly(sock, _NONCE)
-    answer = read_exactly(sock, len(_proof(key, b"", "", b"")))
+    channel.write(_MAGIC + ours)
+    theirs = channel.read(_NONCE)
+    answer = channel.read(len(_proof(key, b"", "", b"")))
     if not hmac.compare_digest(answer, _proof(key, b"worker", name, ours + theirs)):
         raise HostError(f"what listens at {name} does not know the job's key: is it of another job?")
-    sock.sendall(_proof(key, b"master", name, ours + theirs))
+    channel.write(_proof(key, b"master", name, ours + theirs))
 
 
 def _proof(key: bytes, role: bytes, name: str, nonces: bytes) -> bytes:
@@ -176,14 +197,6 @@ def _proof(key: bytes, role: bytes, name: str, nonces: bytes) -> bytes:
     import hmac  # It loads OpenSSL, which a job of one host does without.
 
     return hmac.digest(key, b"\0".join((role, name.encode(), nonces)), _DIGEST)
-
-
-def _check_user(sock: socket.socket) -> None:
-    """Refuse a peer on a Unix socket that is another user, root excepted. Raises `HostError`."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", credentials)
-    if user not in {0, os.getuid()}:
-        raise HostError(f"it is the user {user}, not {os.getuid()}")
 
 
 def reason(error: Exception) -> str:

@@ -7,7 +7,8 @@ shift
 
 "$@" <&0 &
 rank=$!
-trap 'kill -TERM "$rank" 2>/dev/null' TERM
+# As TERM, because what a shell starts in the background ignores INT.
+trap 'kill -TERM "$rank" 2>/dev/null' TERM INT
 wait "$rank"
 status=$?
 # A signal ends the wait and not the rank.

@@ -18,10 +18,16 @@ _CODE_DIR = "MODELYARD_MPI_CODE_DIR"
 _INTERPRETER = "MODELYARD_MPI_INTERPRETER"
 
 
-def _words(name: str) -> Any:
-    """Return the field of an option: a text, split into words as a shell does, or a list of words."""
+_NUMBER = {"-n", "-np", "--n", "--np", "-c", "--c"}
+"""What Open MPI and MPICH call the number of all processes: one would be ignored beside ours, or ours."""
+
+
+def _words(name: str, *validators: options.Validator) -> Any:
+    """Return the field of an option: a text, split into words as a shell does, a list of words, or None."""
 
     def split(value: object) -> tuple[str, ...]:
+        if value is None:
+            return ()
         try:
             if isinstance(value, str):
                 import shlex
@@ -33,7 +39,17 @@ def _words(name: str) -> Any:
             raise InvalidPlanError(f"{name} cannot be split into words: {error}: {value!r}") from error
         raise InvalidPlanError(f"{name} must be a string or a list of strings, not {value!r}")
 
-    return attrs.field(default=(), converter=split)
+    return attrs.field(default=(), converter=split, validator=validators)
+
+
+def _check_custom(_launcher: object, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
+    for word in value:
+        if word.partition("=")[0] in _NUMBER:
+            raise InvalidPlanError(
+                f"{attribute.name} has {word!r}; how many processes there are is said by processes_per_host"
+            )
+    if value[-1:] == ("--NCCL_DEBUG",):
+        raise InvalidPlanError(f"{attribute.name} ends with '--NCCL_DEBUG'; add the level, as 'WARN'")
 
 
 @attrs.frozen
@@ -42,7 +58,8 @@ class MpirunLauncher:
 
     ``processes_per_host``: one per accelerator without it, and 1 on CPUs.
 
-    ``custom_mpi_options``: options for ``mpirun``, one string or a list; they win over those below.
+    ``custom_mpi_options``: options for ``mpirun``, one string or a list. They replace ours; ``--NCCL_DEBUG``
+    is understood as SageMaker does, and the number of processes is not for them.
 
     ``agent``: the command that stands for ssh, one string or a list, which is given a host's name and
     a command for its shell. Without it the hosts trust each other by the key that the backend gave
@@ -56,12 +73,12 @@ class MpirunLauncher:
     """
 
     name: ClassVar[str] = "mpirun"
-    distributions: ClassVar[tuple[str, ...]] = ("pytorchddp", "mpi", "mpirun")
+    distributions: ClassVar[tuple[str, ...]] = ("pytorchddp", "smdistributed.dataparallel", "mpi", "mpirun")
 
     processes_per_host: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(options.whole_number(1))
     )
-    custom_mpi_options: tuple[str, ...] = _words("custom_mpi_options")
+    custom_mpi_options: tuple[str, ...] = _words("custom_mpi_options", _check_custom)
     agent: tuple[str, ...] = _words("agent")
     mpirun: str = ""
     start_timeout: int = attrs.field(default=600, validator=options.whole_number(1))
@@ -96,8 +113,9 @@ class MpirunLauncher:
             return Command((*argv, "serve", cluster.to_json()), environ, entry.code_dir, ranks.each)
         mpirun = mpi_dialects.find(self.mpirun, (entry.interpreter, sys.executable))
         dialect = mpi_dialects.dialect_of(mpirun)
-        argv += ("lead", cluster.to_json(), "--", *dialect.argv(str(mpirun), ranks, self.custom_mpi_options))
-        return Command(argv, {**environ, **dialect.environ(ranks)}, entry.code_dir, ranks.each)
+        custom = self.custom_mpi_options
+        argv += ("lead", cluster.to_json(), "--", *dialect.argv(str(mpirun), ranks, custom))
+        return Command(argv, {**environ, **dialect.environ(ranks, custom)}, entry.code_dir, ranks.each)
 
     def first_failure(self, stderr: str) -> RankFailure | None:
         """Return the rank that ``mpirun`` says failed first; None without its report."""

@@ -1,15 +1,23 @@
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from modelyard.plugins.launchers.mpi_connect import connect
-from modelyard.plugins.launchers.mpi_wire import LEAD, MODULE, RUN, Cluster, HostError
+from modelyard.plugins.launchers.mpi_wire import LEAD, MODULE, RUN, Channel, Cluster, HostError
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="what is asked about other processes is Linux's"
+)
 
 KEY = "a secret of one job"
 LIMIT = 30
@@ -57,6 +65,27 @@ def serve(program, cluster, **options):
 
 def lead(program, cluster, script, **options):
     return program("lead", cluster.to_json(), "--", "/bin/sh", "-c", script, **options)
+
+
+def call(cluster):
+    """Return a connection of a stranger, once the worker listens."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", cluster.port), timeout=LIMIT)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+
+
+def descriptors(process):
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+
+
+def wait_until(true):
+    deadline = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 REACH = f"{sys.executable} -P -m {MODULE} reach -x algo-2"
@@ -110,6 +139,32 @@ class TestAlone:
         assert "never" not in said
         assert master.returncode == 1
 
+    @pytest.mark.parametrize("agent", [[], AGENT], ids=["key", "agent"])
+    def test_a_worker_that_cannot_listen_says_where(self, program, cluster, agent):
+        cluster = cluster._replace(agent=agent)
+        with contextlib.ExitStack() as stack:
+            if agent:
+                other = stack.enter_context(socket.socket(socket.AF_UNIX))
+                other.bind(cluster.socket_name("algo-2"))
+            else:
+                stack.enter_context(socket.create_server(("127.0.0.1", cluster.port)))
+            worker = serve(program, cluster)
+            said, _ = worker.communicate(timeout=LIMIT)
+        assert said.startswith("modelyard: algo-2 cannot listen at ")
+        assert str(cluster.port) in said
+        assert "Address already in use" in said
+        assert (said.count("\n"), worker.returncode) == (1, 1)
+
+    def test_the_master_ends_with_mpirun_whatever_that_left_behind(self, program, cluster):
+        worker = serve(program, cluster)
+        master = lead(program, cluster, "sleep 300 >/dev/null & echo $!; echo last words >&2; exit 0")
+        left = int(master.stdout.readline())
+        try:
+            assert (master.wait(LIMIT), worker.wait(LIMIT)) == (0, 0)
+            assert master.stdout.read() == "last words\n"
+        finally:
+            os.kill(left, signal.SIGKILL)
+
     def test_sigterm_goes_to_the_ranks_and_mpirun_may_wait_for_them(self, program, cluster):
         alone = cluster._replace(names=["algo-1"])
         rank = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
@@ -141,14 +196,7 @@ class TestStrangers:
     @pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096)])
     def test_garbage_is_refused_and_the_job_goes_on(self, program, cluster, garbage):
         worker = serve(program, cluster)
-        deadline = time.monotonic() + LIMIT
-        while True:
-            try:
-                stranger = socket.create_connection(("127.0.0.1", cluster.port), timeout=LIMIT)
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-        with stranger:
+        with call(cluster) as stranger:
             stranger.sendall(garbage)
         assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
         assert worker.wait(LIMIT) == 0
@@ -166,6 +214,77 @@ class TestStrangers:
             assert not stranger.recv(1)
         assert not (tmp_path / "made").exists()
         assert worker.poll() is None
+
+    @linux_only
+    def test_more_callers_than_there_are_descriptors_do_not_deafen_a_worker(self, program, cluster):
+        worker = serve(program, cluster)
+        call(cluster).close()
+        most = descriptors(worker) + 5
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (most, most))
+        with contextlib.ExitStack() as strangers:
+            for _ in range(20):
+                strangers.enter_context(call(cluster))
+            wait_until(lambda: descriptors(worker) == most)
+        assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
+        assert worker.wait(LIMIT) == 0
+
+    @linux_only
+    def test_a_worker_asks_so_many_at_once_who_they_are(self, program, cluster):
+        worker = serve(program, cluster)
+        call(cluster).close()
+        with contextlib.ExitStack() as strangers:
+            for _ in range(80):
+                strangers.enter_context(call(cluster))
+            wait_until(lambda: descriptors(worker) >= 32)
+            time.sleep(0.3)
+            assert descriptors(worker) < 32 + 12, "of its own it has some"
+        assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
+        assert worker.wait(LIMIT) == 0
+
+    def test_refusals_are_said_once(self, program, cluster):
+        worker = serve(program, cluster)
+        for _ in range(5):
+            with call(cluster) as stranger:
+                stranger.sendall(bytes(48))
+                assert not stranger.recv(1)
+        assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
+        assert worker.communicate(timeout=LIMIT)[0].count("refused") == 1
+
+    def test_one_who_speaks_slowly_is_not_heard_for_longer(self):
+        ours, theirs = socket.socketpair()
+        channel, done = Channel(ours), threading.Event()
+
+        def drip():
+            with contextlib.suppress(OSError):
+                while not done.wait(0.02):
+                    theirs.send(b"x")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        try:
+            channel.wait(0.3)
+            with pytest.raises(TimeoutError):
+                channel.read(500)
+        finally:
+            done.set()
+            dripping.join()
+            channel.close()
+            theirs.close()
+
+    @linux_only
+    @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+    def test_another_user_who_took_the_name_of_the_socket_is_not_spoken_with(self, program):
+        name = f"modelyard-mpi/algo-2/test-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{name}")
+            os.seteuid(65534)
+            try:
+                listener.listen()
+            finally:
+                os.seteuid(0)
+            joined = program("join", name)
+            assert "the other side is the user 65534, not 0" in joined.communicate(timeout=LIMIT)[0]
+            assert joined.returncode == 1
 
     def test_there_is_one_master(self, program, cluster, monkeypatch):
         worker = serve(program, cluster)

@@ -79,6 +79,19 @@ class TestOptions:
         launcher = MpirunLauncher(custom_mpi_options="-x 'A=two words' --tag $HOME")
         assert launcher.custom_mpi_options == ("-x", "A=two words", "--tag", "$HOME")
 
+    def test_none_is_no_words(self):
+        launcher = MpirunLauncher(custom_mpi_options=None, agent=None)
+        assert (launcher.custom_mpi_options, launcher.agent) == ((), ())
+
+    @pytest.mark.parametrize("word", ["-n", "-np", "--np", "-np=1", "-c"])
+    def test_the_number_of_processes_is_no_custom_option(self, word):
+        with pytest.raises(InvalidPlanError, match=f"has '{word}'.* processes_per_host"):
+            MpirunLauncher(custom_mpi_options=["--tag", word, "1"])
+
+    def test_a_level_for_nccl_must_be_given(self):
+        with pytest.raises(InvalidPlanError, match="add the level"):
+            MpirunLauncher(custom_mpi_options="--NCCL_DEBUG")
+
     @pytest.mark.parametrize(
         "options",
         [
@@ -130,6 +143,60 @@ class TestCommand:
         assert made.argv.count("btl_tcp_if_include") == 1
         assert after(made.argv, "btl_tcp_if_include") == "eth1"
         assert "--bind-to" not in made.argv
+
+    @pytest.mark.parametrize(
+        ("custom", "ours"),
+        [
+            ("-H a,b", "--host"),
+            ("--hostfile hosts", "--host"),
+            ("-N 2", "--map-by"),
+            ("--mca plm_ssh_agent ssh", "plm_ssh_agent"),
+        ],
+    )
+    def test_what_the_user_sets_by_another_name_is_not_set_before(self, installed, tmp_path, custom, ours):
+        mpirun = str(installed("prted"))
+        assert ours in command(MpirunLauncher(mpirun=mpirun), tmp_path).argv
+        made = command(MpirunLauncher(mpirun=mpirun, custom_mpi_options=custom), tmp_path).argv
+        assert made.count(ours) == custom.split().count(ours)
+
+    @pytest.mark.parametrize(
+        ("custom", "ours"),
+        [
+            ("-hosts a,b", "-hosts"),
+            ("-f hosts", "-hosts"),
+            ("-ppn=1", "-ppn"),
+            ("--iface eth1", "-iface"),
+            ("-bootstrap ssh", "-launcher"),
+            ("-launcher-exec ssh", "-launcher-exec"),
+            ("-genvall", "-genvnone"),
+        ],
+    )
+    def test_of_an_option_of_mpich_there_is_one(self, installed, tmp_path, custom, ours):
+        mpirun = str(installed("mpiexec.hydra"))
+        assert ours in command(MpirunLauncher(mpirun=mpirun), tmp_path).argv
+        made = command(MpirunLauncher(mpirun=mpirun, custom_mpi_options=custom), tmp_path)
+        assert made.argv.count(ours) == custom.split().count(ours)
+        assert ("HYDRA_LAUNCHER_EXTRA_ARGS" in made.environ) == ("-launcher-exec" not in custom)
+
+    def test_a_value_that_reads_as_an_option_of_ours_replaces_none(self, installed, tmp_path):
+        launcher = MpirunLauncher(mpirun=str(installed("mpiexec.hydra")), custom_mpi_options="-genv X hosts")
+        assert "-hosts" in command(launcher, tmp_path).argv
+
+    @pytest.mark.parametrize("custom", ["--NCCL_DEBUG WARN", "--NCCL_DEBUG=WARN"])
+    @pytest.mark.parametrize(
+        ("tool", "said"),
+        [
+            ("prted", ("-x", "NCCL_DEBUG=WARN")),
+            ("orted", ("-x", "NCCL_DEBUG=WARN")),
+            ("mpiexec.hydra", ("-genv", "NCCL_DEBUG", "WARN")),
+        ],
+    )
+    def test_nccl_debug_is_a_variable_of_the_ranks(self, installed, tmp_path, tool, custom, said):
+        launcher = MpirunLauncher(mpirun=str(installed(tool)), custom_mpi_options=f"{custom} --tag")
+        argv = command(launcher, tmp_path).argv
+        place = argv.index(said[0])
+        assert argv[place : place + len(said) + 1] == (*said, "--tag")
+        assert not any("--NCCL_DEBUG" in word for word in argv)
 
     def test_a_worker_serves_and_needs_no_mpirun(self, tmp_path):
         made = command(MpirunLauncher(mpirun="/nowhere/mpirun"), tmp_path, "algo-2")

@@ -139,7 +139,7 @@ class _Stager:
         if self._no_mounts:
             self._copy_instead(channel, self._no_mounts)
             return
-        source = self._source(channel).resolve()
+        source = self._source(channel)
         if sources.holds_links(source):
             self._copy_instead(channel, f"there are links in '{source}', through which it could be written")
             return
@@ -166,13 +166,13 @@ class _Stager:
                 link.symlink_to(whole / name)
 
     def _show(self, host: int, source: Path, folder: Path) -> None:
-        """Have a folder shown as `folder`, and a file in it."""
+        """Have a folder shown as `folder`, and a file in it: a link's file by the link's name."""
         folder.mkdir(parents=True)
         target = folder
         if not source.is_dir():
             target = folder / source.name
             target.touch()
-        self._shown[host][target] = source
+        self._shown[host][target] = source.resolve()
 
     # -- where the data lies -------------------------------------------------------------------
 

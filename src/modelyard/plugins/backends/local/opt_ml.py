@@ -15,6 +15,9 @@ from modelyard.plugins.backends.local.rooms import OPT_ML
 _OPT_ML = rf"(?<![\w.~-]){OPT_ML}(?![\w.-])"
 _SETTINGS = frozenset({".cfg", ".ini", ".json", ".toml", ".yaml", ".yml"})
 _SHELL = frozenset({".bash", ".sh"})
+_LINE_END = re.compile(r"\r\n?|\n")
+"""What ends a line for Python, which counts no form feeds."""
+
 _LARGEST = 1 << 20
 _SHOWN = 3
 
@@ -56,8 +59,8 @@ def mentions(source: Path) -> tuple[Mention, ...]:
     for path in _files(source):
         name = str(path.relative_to(source)) if path != source else path.name
         if OPT_ML in (text := _text(path)):
-            lines = text.splitlines()
-            numbers = _python(text) if path.suffix == ".py" else _others(lines)
+            lines = _LINE_END.split(text)
+            numbers = _python(text, lines) if path.suffix == ".py" else _others(lines)
             found.extend(Mention(name, number, lines[number - 1].strip()) for number in numbers)
     return tuple(found)
 
@@ -112,12 +115,11 @@ def _others(lines: Sequence[str]) -> Iterator[int]:
             yield number
 
 
-def _python(text: str) -> list[int]:
-    """Return the lines of a module's string literals that say it; of all lines if it does not parse."""
-    lines = text.splitlines()
+def _python(text: str, lines: Sequence[str]) -> list[int]:
+    """Return the lines of a module's string literals that say it; of all lines if it cannot be parsed."""
     try:
         literals = list(_literals(ast.parse(text)))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # The last two: expressions too deep.
         return list(_others(lines))
     numbers = {_line_of(literal, lines) for literal in literals if re.search(_OPT_ML, str(literal.value))}
     return sorted(numbers)

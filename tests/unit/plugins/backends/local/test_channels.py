@@ -270,6 +270,15 @@ def test_one_file_is_seen_in_the_channels_folder(job, data):
     assert seen(staged) == [{"1.csv": b"a1"}]
 
 
+@pytest.mark.parametrize("replication", Replication)
+def test_one_file_has_the_name_of_the_link_to_it(job, data, tmp_path, replication):
+    link = tmp_path / "latest.csv"
+    link.symlink_to(data / "a/1.csv")
+    staged = job.stage(channel(link, InputMode.FAST_FILE, replication=replication))
+    assert list(staged.hosts[0].data.values()) == [data / "a/1.csv"]
+    assert seen(staged) == [{"latest.csv": b"a1"}]
+
+
 def test_a_share_is_seen_in_place(job, data):
     staged = job.stage(sharded(data, InputMode.FAST_FILE), hosts=2)
     assert [len(host.data) for host in staged.hosts] == [1, 1], "however many files there are"

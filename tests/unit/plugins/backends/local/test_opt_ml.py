@@ -79,6 +79,19 @@ def test_a_text_of_several_lines_is_named_by_the_line_that_says_it(source):
     assert lines(source(train_dot_py=code)) == [("train.py", 4)]
 
 
+def test_a_module_too_deep_to_be_parsed_is_looked_at_line_by_line(source):
+    deep = "+\n".join(["'x'"] * 20_000)
+    assert lines(source(train_dot_py=f"x = ({deep})\nopen('/opt/ml/model')\n")) == [("train.py", 20_001)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_those_that_python_counts(source, end):
+    folder = source()
+    code = end.join(("a = 1", "\x0c", "b = 'x\x1cy'", "open('/opt/ml/model')", ""))
+    folder.joinpath("train.py").write_bytes(code.encode())
+    assert mentions(folder) == (Mention("train.py", 4, "open('/opt/ml/model')"),)
+
+
 def test_shell_scripts_settings_and_what_names_its_interpreter_are_looked_at(source):
     folder = source(
         run_dot_sh="# /opt/ml/model\ncp model ${SM_MODEL_DIR:-/opt/ml/model}\ncp log /opt/ml/output/data\n",

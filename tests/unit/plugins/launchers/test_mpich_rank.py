@@ -1,0 +1,47 @@
+"""The parent of a rank below MPICH's mpirun, in the shells that may be /bin/sh."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelyard.plugins.launchers import mpi_dialects
+
+SCRIPT = Path(mpi_dialects.__file__).with_name("mpich_rank.sh")
+SHELLS = [path for path in map(shutil.which, ("dash", "bash", "sh")) if path]
+SECONDS = 30
+SAVES = """
+import signal, sys
+def save(number, frame):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda path: Path(path).name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_asks_for_the_end_reaches_the_rank(shell, number):
+    process = subprocess.Popen(
+        [shell, str(SCRIPT), sys.executable, sys.executable, "-c", SAVES],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.communicate(timeout=SECONDS)[0] == "saved\n"
+        assert process.returncode == 0
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            process.wait()
