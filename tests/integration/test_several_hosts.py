@@ -344,6 +344,23 @@ print("rank", e["RANK"], e["LOCAL_RANK"], e["SM_CURRENT_HOST"], socket.gethostna
     ]
 
 
+@pytest.mark.skipif(MPIRUN is None, reason="no mpirun is installed")
+def test_a_host_that_mpirun_loses_fails_the_job(project, script, modelyard_home):
+    """Open MPI 5 ends with status 0 when one of three hosts' daemons is killed."""
+    if why := rooms.unavailable(modelyard_home):
+        pytest.skip(f"hosts cannot have names of their own here: {why}")
+    job = estimator(project, script(WAIT), hosts=3, distribution={"mpi": {}})
+    job.fit(wait=False)
+    until(lambda: len(started(job)) == 3)
+    daemons = [process for process in processes_of(modelyard_home) if process.name() in ("prted", "orted")]
+    for daemon in daemons:
+        if daemon.environ()["SM_CURRENT_HOST"] == "algo-3":
+            daemon.kill()
+    with pytest.raises(JobFailedError):
+        job.wait(logs=False)
+    assert processes_of(modelyard_home) == []
+
+
 def test_an_interruption_is_heard_once(project, script, modelyard_home):
     text = """
 import os, signal, time

@@ -223,6 +223,15 @@ class ProfiledLauncher(Protocol):
     """``toolkit``: those of SageMaker's training toolkit; ``drivers``: those of SDK v3's drivers."""
 
 
+@runtime_checkable
+class CheckingLauncher(Protocol):
+    """A launcher whose options do not go with all resources."""
+
+    def check(self, resources: Resources) -> None:
+        """Raise `InvalidPlanError` where they do not go with these."""
+        ...
+
+
 @attrs.frozen
 class RankFailure:
     """Which process of a job failed first. ``status``: its exit code, or minus the signal's number."""
@@ -492,6 +501,7 @@ __all__ = [
     "Backend",
     "Bundle",
     "Carrier",
+    "CheckingLauncher",
     "Codec",
     "Command",
     "DiagnosingLauncher",

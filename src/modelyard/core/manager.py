@@ -17,6 +17,7 @@ import pluggy
 from modelyard.core import hookspecs
 from modelyard.core.contracts import (
     Backend,
+    CheckingLauncher,
     Codec,
     Hardware,
     Host,
@@ -276,9 +277,18 @@ class PluginManager:
         One key is the strategy and its value the launcher's options, of which ``enabled`` switches
         it; ``{"smdistributed": {"dataparallel": {...}}}`` is the strategy ``smdistributed.dataparallel``.
         Raises `UnknownProviderError` for a strategy that no launcher declares, and `InvalidPlanError`
-        for a strategy beside a launcher that was `asked` for.
+        for a strategy beside a launcher that was `asked` for, and for options that do not go with the
+        resources.
         """
-        wanted = _enabled_strategies(distribution or {})
+        ref = self._launcher(resources, hardware, _enabled_strategies(distribution or {}), asked)
+        launcher = self.launchers.create(ref)
+        if isinstance(launcher, CheckingLauncher):
+            launcher.check(resources)
+        return ref
+
+    def _launcher(
+        self, resources: Resources, hardware: str, wanted: Mapping[str, dict[str, Any]], asked: Asked
+    ) -> ProviderRef:
         if asked is not None:
             ref = self.resolve("launcher", asked)
             if wanted:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _DYING_SECONDS = 10.0
 """How long after its last traceback a process may take to end of it."""
 
+_RULES = " \t\r-=_*#~+|"
+"""What a line is drawn with that says nothing."""
+
 _DYING_WORDS = 50
 """How many lines it may print meanwhile."""
 
@@ -30,13 +33,18 @@ def witness(outcome: Outcome, first: RankFailure | None = None) -> Said:
     """Return what the process said whose failure counts.
 
     That of the rank which failed `first`, where that is known. Else of the rank whose last traceback
-    was printed first; one that lived on for long had handled it. Else of the command itself.
+    was printed first; one that lived on for long had handled it. Else of the command itself, or of the
+    rank that ended first where the command only reports that its ranks have failed.
     """
     if first:
         return next((said for said in outcome.ranks if said.rank == first.rank), outcome.stderr)
     raising = ((said, _raised_at(said)) for said in outcome.ranks)
     failed = [(said.ended - at > _DYING_SECONDS, at, said) for said, at in raising if at is not None]
-    return min(failed, key=lambda found: found[:2])[2] if failed else outcome.stderr
+    if failed:
+        return min(failed, key=lambda found: found[:2])[2]
+    spoke = [said for said in outcome.ranks if said.text.strip()]
+    raised = _raised(_spoken(outcome.stderr)) if spoke else None
+    return min(spoke, key=lambda said: said.ended) if raised and raised.is_report else outcome.stderr
 
 
 def moment(said: Said) -> float:
@@ -93,15 +101,23 @@ def record(path: Path, text: str, full: str = "", at: float | None = None) -> st
         path.parent.mkdir(parents=True, exist_ok=True)
         if full:
             log_beside(path).write_text(full, "utf-8", "replace")
-        own = path.read_text("utf-8", "replace").strip() if path.is_file() else ""
+        if path.exists() and not path.is_file():  # A pipe of that name would be waited for.
+            return _said_instead(text, path, "it is no file")
+        own = path.read_text("utf-8", "replace").strip() if path.exists() else ""
         if own:
             return clip(own)
         path.write_text(text, "utf-8", "replace")
         if at is not None:
             os.utime(path, (at, at))
     except OSError as error:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"modelyard: {text}\nmodelyard: {path} cannot be written: {error}\n")
+        return _said_instead(text, path, str(error))
+    return text
+
+
+def _said_instead(text: str, path: Path, why: str) -> str:
+    """Say on standard error what cannot be written, and return it."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"modelyard: {text}\nmodelyard: {path} cannot be written: {why}\n")
     return text
 
 
@@ -150,6 +166,8 @@ def _who(program: str, outcome: Outcome, said: Said, first: RankFailure | None) 
     several = said.host or len(outcome.ranks) > 1 or (first and first.rank > 0)
     known_host = said.host if rank == said.rank else ""
     whose = f"rank {rank} of {program}" if rank is not None and several else program
+    if rank is None and outcome.ranks and outcome.signal:
+        whose = f"what launched {program}"
     return f"{whose} on {known_host}" if known_host else whose
 
 
@@ -192,4 +210,5 @@ def _shortened(text: str, size: int) -> str:
 def _last_line(text: str, start: int = 0) -> tuple[int, str]:
     """Return the last line that says something, from that of the number `start` on, and its number."""
     lines = list(enumerate(text.split("\n")))[start:]
-    return next(((number, line.strip()) for number, line in reversed(lines) if line.strip()), (start, ""))
+    said = ((number, line.strip()) for number, line in reversed(lines) if line.strip(_RULES))
+    return next(said, (start, ""))

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -496,6 +497,35 @@ def test_without_words_of_a_rank_those_of_the_command():
     assert of_ranks(*ranks, stderr="no route to host\n", exit_code=255) == (
         "train.py exited with code 255: no route to host"
     )
+
+
+def test_where_the_command_only_reports_failures_the_words_of_the_rank_that_ended_first():
+    said = "error: unrecognized arguments: --nope\n"
+    ranks = [words(said, rank=n, ended=1000.0 + n) for n in (1, 0)]
+    assert of_ranks(*ranks, stderr=REPORT) == (
+        "rank 0 of train.py exited with code 1: error: unrecognized arguments: --nope"
+    )
+
+
+def test_a_line_that_is_only_drawn_says_nothing():
+    assert said_of("mpirun: no such option\n-----\n  ==== \n") == (
+        "train.py exited with code 1: mpirun: no such option"
+    )
+
+
+def test_a_tool_that_is_killed_is_not_called_the_script():
+    ranks = [words("step 3\n", rank=0)]
+    outcome = Outcome(137, 9, stopped=False, stderr=words(""), ranks=tuple(ranks))
+    assert failure.reason("train.py", outcome, CODE).startswith(
+        "what launched train.py was killed by SIGKILL"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_of_the_name_of_the_record_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "failure")
+    assert failure.record(tmp_path / "failure", "why") == "why"
+    assert "why" in capsys.readouterr().err
 
 
 def test_a_host_of_several_without_ranks():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 
 RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK")
 """What Open MPI and MPICH tell a process that is a rank, and none of their own."""
@@ -16,11 +17,18 @@ class RankSignal:
 
     def __init__(self) -> None:
         self._sent = False
+        self._sending = threading.Lock()
 
     def send(self, number: int) -> bool:
-        """Send the signal, unless one was sent; tell whether a rank has had one."""
-        if not self._sent:
-            self._sent = signal_ranks(number)
+        """Send the signal, unless one was sent or is being sent; tell whether a rank has had one."""
+        # A handler may be called while it runs, and in another thread's stead.
+        if not self._sending.acquire(blocking=False):
+            return True
+        try:
+            if not self._sent:
+                self._sent = signal_ranks(number)
+        finally:
+            self._sending.release()
         return self._sent
 
 

@@ -46,6 +46,8 @@ class Server:
         self._led = threading.Event()
         self._status: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._running: list[threading.Thread] = []
+        self._killed: set[int] = set()
+        self._died = 0
         self._strangers = threading.BoundedSemaphore(_STRANGERS)
         self._refused = False
         self._ranks = RankSignal()
@@ -139,6 +141,10 @@ class Server:
             deadline = time.monotonic() + _END_SECONDS
             for thread in self._running:
                 thread.join(max(0.0, deadline - time.monotonic()))
+            if not status and self._died:
+                # mpirun may take the loss of a host for the end of its ranks.
+                say(f"what mpirun had started on {self._cluster.name} ended with status {self._died}")
+                status = self._died
         except (HostError, OSError, EOFError):
             say(f"{self._cluster.name} has lost {self._cluster.master}")
         finally:
@@ -153,21 +159,24 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        relay = threading.Thread(target=_relay, args=(process, channel), daemon=True)
+        relay = threading.Thread(target=self._relay, args=(process, channel), daemon=True)
         self._running.append(relay)
         relay.start()
         try:
             channel.receive()
         finally:
+            self._killed.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
-
-def _relay(process: "subprocess.Popen[bytes]", channel: Channel) -> None:
-    """Send the output of a process, and how it ended."""
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
-    with process, contextlib.suppress(OSError):
-        while chunk := os.read(process.stdout.fileno(), 64 * 1024):
-            channel.send(OUTPUT, chunk)
-        code = process.wait()
-        channel.send(EXIT, str(128 - code if code < 0 else code).encode())
+    def _relay(self, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
+        """Send the output of a process, and how it ended."""
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        with process, contextlib.suppress(OSError):
+            while chunk := os.read(process.stdout.fileno(), 64 * 1024):
+                channel.send(OUTPUT, chunk)
+            code = process.wait()
+            status = 128 - code if code < 0 else code
+            if process.pid not in self._killed:
+                self._died = self._died or status
+            channel.send(EXIT, str(status).encode())

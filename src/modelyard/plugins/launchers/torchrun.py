@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import attrs
 
-from modelyard.core.contracts import Command, EntryPoint, Hardware, Host, RankFailure
+from modelyard.core.contracts import Command, EntryPoint, Hardware, Host, RankFailure, Resources
 from modelyard.core.errors import InvalidPlanError
 from modelyard.plugins.launchers import options
 from modelyard.plugins.launchers.rank import as_rank, ranks_on
@@ -78,7 +78,7 @@ class TorchrunLauncher:
         argv = (
             # -P: torchrun finds its modules where they are installed, not among the user's files.
             *(entry.interpreter, "-P", "-m", "torch.distributed.run"),
-            *("--nnodes", self._nodes(host)),
+            *("--nnodes", self._nodes(len(host.names))),
             *("--nproc_per_node", str(ranks)),
             *self._meeting(host),
             *("--max_restarts", str(self.max_restarts)),
@@ -97,8 +97,11 @@ class TorchrunLauncher:
         """Whether the processes may be started more than once."""
         return self.nodes is not None or self.max_restarts > 0
 
-    def _nodes(self, host: Host) -> str:
-        count = len(host.names)
+    def check(self, resources: Resources) -> None:
+        """Raise `InvalidPlanError` where ``nodes`` does not go with the number of hosts."""
+        self._nodes(resources.instance_count)
+
+    def _nodes(self, count: int) -> str:
         if self.nodes is None:
             return str(count)
         if int(self.nodes.partition(":")[2]) != count:

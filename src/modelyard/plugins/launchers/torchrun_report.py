@@ -19,6 +19,9 @@ _FAILURE = re.compile(
 _STRUCK = {-signal.SIGKILL, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
 """How a process ends from no other's failure: one that lost its peer raises, or aborts."""
 
+_RAISED = 1
+"""Python's exit code after an exception."""
+
 
 class _Entry(NamedTuple):
     time: str
@@ -30,7 +33,8 @@ def first_failure(stderr: str) -> RankFailure | None:
 
     ``torchrun`` looks every 100 ms, and calls the lowest rank of those that have failed by then the
     root cause. Those are more than one where the others lost a peer. The first is then the one that
-    was killed; of several that raised, their tracebacks tell more.
+    was killed; of several that raised, their tracebacks tell more. All may also have ended alike, as
+    for an argument that none of them knows.
     """
     before, heading, root = stderr.rpartition(_HEADING)
     if not heading:
@@ -41,6 +45,8 @@ def first_failure(stderr: str) -> RankFailure | None:
     seen = [entry.failure for entry in entries if entry.time == first]
     own = [failure for failure in seen if failure.status != -signal.SIGTERM] or seen[-1:]
     struck = [failure for failure in own if failure.status in _STRUCK]
+    if len(own) > 1 and own[0].status != _RAISED and len({failure.status for failure in own}) == 1:
+        return min(own, key=lambda failure: failure.rank)
     return next((found[0] for found in (struck, own) if len(found) == 1), None)
 
 

@@ -44,6 +44,8 @@ def entry(index, rank, status, second=0):
         (report((0, -6), (1, -11)), RankFailure(1, -11)),
         (report((0, 1), (1, -9, 30)), RankFailure(0, 1)),
         (report((1, 1, 9), (0, 1, 10)), RankFailure(1, 1)),
+        (report((0, 2), (1, 2)), RankFailure(0, 2)),
+        (report((0, -9), (1, -9)), RankFailure(0, -9)),
     ],
     ids=[
         "one",
@@ -54,6 +56,8 @@ def entry(index, rank, status, second=0):
         "the other crashed and this one aborted",
         "the other had to be killed later",
         "the other came later",
+        "all for what none of them knows",
+        "all were killed",
     ],
 )
 def test_the_first_failure_is_found(text, first):
@@ -62,8 +66,8 @@ def test_the_first_failure_is_found(text, first):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ValueError: bad batch 17\n", report((0, 1), (1, 1)), report((0, -9), (1, -9))],
-    ids=["nothing", "no report", "two raised", "two were killed"],
+    ["", "ValueError: bad batch 17\n", report((0, 1), (1, 1)), report((0, 2), (1, 3))],
+    ids=["nothing", "no report", "two raised", "two ended in their own ways"],
 )
 def test_what_does_not_tell_is_none(text):
     assert first_failure(text) is None

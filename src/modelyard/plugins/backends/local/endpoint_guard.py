@@ -75,8 +75,9 @@ class EndpointGuard(Guard):
         """Return the reason that the server left in its failure file."""
         with contextlib.suppress(OSError):
             path = JobLayout(Path(self._settings.base)).failure
-            if text := path.read_text("utf-8", "replace").strip():
-                return clip(text)
+            # A pipe of that name would be waited for.
+        if path.is_file() and (text := path.read_text("utf-8", "replace").strip()):
+            return clip(text)
         return f"the model server ended with {how(self._programs[0].returncode)}"
 
     def _await_readiness(self, server: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:

@@ -244,7 +244,8 @@ def _failure(host: HostSettings, code: int, program: str = "the in-job program")
     """Return why a host's program failed: its own words, as of the moment that they are about."""
     with contextlib.suppress(OSError):
         path = host.layout.failure
-        if text := path.read_text("utf-8", "replace").strip():
+        # A pipe of that name would be waited for.
+        if path.is_file() and (text := path.read_text("utf-8", "replace").strip()):
             return _Failure(path.stat().st_mtime_ns, text)
     return _Failure(time.time_ns(), f"{program} ended with {how(code)}")
 
