@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tests.integration.conftest import until
 
 from modelyard import PyTorch
 from modelyard.core.errors import JobFailedError
@@ -97,7 +98,7 @@ def test_a_rank_that_is_killed_is_named_and_takes_all_along(job, modelyard_home,
     reason = reason_of(estimator)
     assert "rank 1 of ddp.py" in reason
     assert "was killed by SIGKILL (often: out of memory)" in reason
-    assert processes_of(modelyard_home) == []
+    until(lambda: processes_of(modelyard_home) == [], 5)
 
 
 def test_training_goes_on_after_a_restart(job, tmp_path, monkeypatch):

@@ -116,10 +116,15 @@ def test_orphans_are_reaped(container):
     with container.train("""
         import os, subprocess, sys, time
 
+        def is_zombie(pid):
+            try:
+                with open(f"/proc/{pid}/stat") as stat:
+                    return stat.read().rpartition(")")[2].split()[0] == "Z"
+            except OSError:  # It has been reaped meanwhile.
+                return False
+
         def zombies():
-            stats = [f"/proc/{pid}/stat" for pid in os.listdir("/proc") if pid.isdigit()]
-            fields = [open(stat).read().rpartition(")")[2].split() for stat in stats]
-            return [parent for state, parent, *_ in fields if state == "Z"]
+            return [pid for pid in os.listdir("/proc") if pid.isdigit() and is_zombie(pid)]
 
         for _ in range(5):
             subprocess.run([sys.executable, "-S", "-c", "import os; os.fork()"])

@@ -358,7 +358,7 @@ def test_a_host_that_mpirun_loses_fails_the_job(project, script, modelyard_home)
             daemon.kill()
     with pytest.raises(JobFailedError):
         job.wait(logs=False)
-    assert processes_of(modelyard_home) == []
+    until(lambda: processes_of(modelyard_home) == [], 5)
 
 
 def test_an_interruption_is_heard_once(project, script, modelyard_home):
