@@ -42,6 +42,11 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def exit_status(code: int) -> int:
+    """Return the status by which a shell knows how a process ended, from the code of `subprocess`."""
+    return 128 - code if code < 0 else code
+
+
 def reap_orphans(*children: int) -> bool:
     """Reap what the children's own children left behind, and never one of `children` itself.
 

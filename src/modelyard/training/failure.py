@@ -12,7 +12,7 @@ import attrs
 from modelyard.core.contracts import RankFailure
 from modelyard.core.handover import FAILURE_BYTES, clip
 from modelyard.core.layout import log_beside
-from modelyard.core.processes import signal_name
+from modelyard.core.processes import exit_status, signal_name
 from modelyard.training.supervisor import Outcome
 from modelyard.training.tails import Said
 
@@ -56,7 +56,7 @@ def moment(said: Said) -> float:
 def exit_code(outcome: Outcome, first: RankFailure | None = None) -> int:
     """Return the exit code of the job: that of the rank which failed `first`, else the command's."""
     if first and first.status and outcome.exit_code:
-        return first.status if first.status > 0 else 128 - first.status
+        return exit_status(first.status)
     return outcome.exit_code
 
 

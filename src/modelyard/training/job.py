@@ -145,9 +145,7 @@ class Job:
         """Compare all that the plan names with what is installed, before anything runs."""
         stop_seconds(self.environ)
         if self.plan:
-            _installed(self.plugins.hardware, self.plan.hardware)
-            _installed(self.plugins.launchers, self.plan.launcher)
-            _installed(self.plugins.packagers, self.plan.packager)
+            _ = self.hardware, self.launcher, self.packager
 
     # -- the script ------------------------------------------------------------------------------
 
@@ -210,7 +208,8 @@ class Job:
 
     @cached_property
     def _secrets(self) -> tuple[str, ...]:
-        return masking.secrets_of(self.env.layout, self.environ)
+        env = self.env
+        return masking.secrets_in(self.environ, env.hyperparameters, env.settings, env.channels)
 
     @property
     def _relay(self) -> RelaySettings:

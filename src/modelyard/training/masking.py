@@ -18,7 +18,11 @@ def secrets_of(layout: JobLayout, environ: Mapping[str, str]) -> tuple[str, ...]
 
     A file that cannot be read has none.
     """
-    values = [environ, *_told(layout)]
+    return secrets_in(environ, *_told(layout))
+
+
+def secrets_in(*values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the secrets among the values, as they may be spelt."""
     found = {secret for told in values for secret in redaction.secrets(told)}
     return tuple({text for secret in found for text in _spellings(secret) if _is_printable(text)})
 

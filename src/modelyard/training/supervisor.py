@@ -20,6 +20,7 @@ from modelyard.core.processes import (
     become_subreaper,
     die_with_parent,
     end_descendants,
+    exit_status,
     reap_orphans,
     signal_descendants,
 )
@@ -87,7 +88,7 @@ def run(
             _outwait(child.pid, streams, stop, grace)
     code = child.returncode
     said, ranks = streams.said
-    return Outcome(128 - code if code < 0 else code, max(-code, 0), stop.pending, said, ranks)
+    return Outcome(exit_status(code), max(-code, 0), stop.pending, said, ranks)
 
 
 def _watch(child: "subprocess.Popen[bytes]", streams: Relay, stop: Stop, grace: float) -> None:

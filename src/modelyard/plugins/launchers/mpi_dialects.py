@@ -11,6 +11,7 @@ import attrs
 
 from modelyard.core.contracts import RankFailure
 from modelyard.core.errors import InvalidPlanError
+from modelyard.core.processes import exit_status
 from modelyard.plugins.launchers.mpi_options import translated, without
 from modelyard.plugins.launchers.mpi_wire import MODULE
 
@@ -228,5 +229,4 @@ def first_failure(stderr: str) -> RankFailure | None:
 
 def report(first: RankFailure) -> str:
     """Return what `first_failure` reads, but for who says it."""
-    status = first.status if first.status > 0 else 128 - first.status
-    return f"rank {first.rank} ended with status {status}"
+    return f"rank {first.rank} ended with status {exit_status(first.status)}"

@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from modelyard.core.processes import die_with_parent
+from modelyard.core.processes import die_with_parent, exit_status
 from modelyard.plugins.launchers.mpi_ranks import RankSignal, abort
 from modelyard.plugins.launchers.mpi_wire import (
     EXIT,
@@ -123,10 +123,10 @@ class Lead:
             threading.Thread(target=self._watch, args=(name, channel), daemon=True).start()
         listening = threading.Thread(target=self._listen, daemon=True)
         listening.start()
-        code = self._mpirun.wait()
+        status = exit_status(self._mpirun.wait())
         # What mpirun has left behind may hold its stderr for as long as it lives.
         listening.join(_LAST_WORDS_SECONDS)
-        return 128 - code if code < 0 else code
+        return status
 
     def _listen(self) -> None:
         """Pass on what mpirun says, and remember the end of it: the workers do not hear it."""

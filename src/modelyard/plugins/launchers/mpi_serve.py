@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from modelyard.core.processes import become_subreaper, end_descendants
+from modelyard.core.processes import become_subreaper, end_descendants, exit_status
 from modelyard.plugins.launchers.mpi_connect import keep_alive, listen
 from modelyard.plugins.launchers.mpi_ranks import RankSignal
 from modelyard.plugins.launchers.mpi_wire import (
@@ -175,8 +175,7 @@ class Server:
         with process, contextlib.suppress(OSError):
             while chunk := os.read(process.stdout.fileno(), 64 * 1024):
                 channel.send(OUTPUT, chunk)
-            code = process.wait()
-            status = 128 - code if code < 0 else code
+            status = exit_status(process.wait())
             if process.pid not in self._killed:
                 self._died = self._died or status
             channel.send(EXIT, str(status).encode())

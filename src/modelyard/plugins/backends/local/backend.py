@@ -29,7 +29,7 @@ from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, Traini
 from modelyard.plugins.backends.local import owner
 from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
 from modelyard.plugins.backends.local.guard import GuardSettings
-from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
+from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle, described
 from modelyard.plugins.backends.local.home import absolute, default_home
 from modelyard.plugins.backends.local.job_guard import JobSettings
 from modelyard.plugins.backends.local.records import Record, Records
@@ -104,8 +104,8 @@ class LocalBackend:
         """Yield every job of this home, the oldest first."""
         for record in self._records.all("job"):
             try:
-                yield LocalJobHandle(self._records, record.name).describe()
-            except (InvalidPlanError, JobNotFoundError) as error:
+                yield described(record)
+            except InvalidPlanError as error:
                 # Of a later version, say: the others are to be seen all the same.
                 _log.warning("a job cannot be shown", job=record.name, error=str(error))
 

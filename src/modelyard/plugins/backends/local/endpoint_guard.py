@@ -1,6 +1,5 @@
 """The guard of an endpoint: one model server, which it takes into service once it is ready."""
 
-import contextlib
 import http.client
 import socket
 import sys
@@ -14,7 +13,7 @@ import attrs
 from modelyard.core import values
 from modelyard.core.handover import LISTEN_FD, clip
 from modelyard.core.layout import JobLayout
-from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how
+from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how, recorded
 
 if TYPE_CHECKING:
     import subprocess
@@ -73,10 +72,7 @@ class EndpointGuard(Guard):
 
     def _failure(self) -> str:
         """Return the reason that the server left in its failure file."""
-        with contextlib.suppress(OSError):
-            path = JobLayout(Path(self._settings.base)).failure
-            # A pipe of that name would be waited for.
-        if path.is_file() and (text := path.read_text("utf-8", "replace").strip()):
+        if text := recorded(JobLayout(Path(self._settings.base)).failure):
             return clip(text)
         return f"the model server ended with {how(self._programs[0].returncode)}"
 

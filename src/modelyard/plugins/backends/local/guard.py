@@ -201,3 +201,11 @@ def _wakeups() -> Iterator[socket.socket]:
 def how(code: int) -> str:
     """Return how a program ended, from the code that `subprocess` gives."""
     return f"code {code}" if code >= 0 else f"signal {signal_name(-code)}"
+
+
+def recorded(failure: Path) -> str:
+    """Return what a program left in its failure file; nothing where there is none."""
+    with contextlib.suppress(OSError):
+        if failure.is_file():  # A pipe of that name would be waited for.
+            return failure.read_text("utf-8", "replace").strip()
+    return ""

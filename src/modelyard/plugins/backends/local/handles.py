@@ -37,6 +37,22 @@ _ENDED_WITHIN = 15.0
 """Seconds beyond those that the script or the server has."""
 
 
+def described(record: Record) -> JobDescription:
+    """Return a job as its record has it. Raises `InvalidPlanError` for a plan that cannot be read."""
+    delivered = record.is_terminal and record.details.get("delivered")
+    return JobDescription(
+        name=record.name,
+        status=JobStatus(record.status),
+        plan=TrainingPlan.from_json(record.plan),
+        reason=record.reason,
+        model_data=f"{record.details['output']}/model.tar.gz" if delivered else None,
+        source_data=record.details.get("source"),
+        log=str(record.log),
+        created=record.created,
+        ended=record.changed if record.is_terminal else None,
+    )
+
+
 class LocalJobHandle:
     """A training job of this machine."""
 
@@ -48,20 +64,9 @@ class LocalJobHandle:
     def describe(self) -> JobDescription:
         """Return how the job stands now. Raises `JobNotFoundError`."""
         record = self._record()
-        delivered = record.is_terminal and record.details.get("delivered")
         if record.is_terminal:
             owner.release(self._owned)
-        return JobDescription(
-            name=self.name,
-            status=JobStatus(record.status),
-            plan=TrainingPlan.from_json(record.plan),
-            reason=record.reason,
-            model_data=f"{record.details['output']}/model.tar.gz" if delivered else None,
-            source_data=record.details.get("source"),
-            log=str(record.log),
-            created=record.created,
-            ended=record.changed if record.is_terminal else None,
-        )
+        return described(record)
 
     def metrics(self) -> tuple[Metric, ...]:
         """Return what the metrics of the plan were on all hosts, the oldest value first."""

@@ -21,7 +21,7 @@ from modelyard.core.layout import JobLayout
 from modelyard.core.namespaces import Room
 from modelyard.core.processes import end_descendants
 from modelyard.plugins.backends.local import pipes
-from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how
+from modelyard.plugins.backends.local.guard import STOP_MARGIN, Guard, GuardSettings, how, recorded
 from modelyard.plugins.backends.local.home import INTERRUPTED
 
 _LIVE = ("InProgress", "Stopping")
@@ -242,11 +242,9 @@ class JobGuard(Guard):
 
 def _failure(host: HostSettings, code: int, program: str = "the in-job program") -> _Failure:
     """Return why a host's program failed: its own words, as of the moment that they are about."""
-    with contextlib.suppress(OSError):
-        path = host.layout.failure
-        # A pipe of that name would be waited for.
-        if path.is_file() and (text := path.read_text("utf-8", "replace").strip()):
-            return _Failure(path.stat().st_mtime_ns, text)
+    path = host.layout.failure
+    if text := recorded(path):
+        return _Failure(path.stat().st_mtime_ns, text)
     return _Failure(time.time_ns(), f"{program} ended with {how(code)}")
 
 
