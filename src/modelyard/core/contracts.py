@@ -9,7 +9,7 @@ A new ability of a noun is a new, small Protocol that callers ask for by ``isins
 
 import enum
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -191,7 +191,7 @@ class Hardware(Protocol):
         ...
 
     def place(self, value: object, index: int = 0) -> object:
-        """Return the array, tensor or module on device `index`; anything else unchanged."""
+        """Return the array, tensor or module, or the arrays of a dict, on device `index`; else as it is."""
         ...
 
     def predict(self, model: object, value: object) -> object:
@@ -200,6 +200,23 @@ class Hardware(Protocol):
 
     def fetch(self, value: object) -> object:
         """Return the value with each tensor in it as a numpy array in host memory."""
+        ...
+
+
+@runtime_checkable
+class BatchingHardware(Protocol):
+    """Hardware on which the inputs of several requests can be one input."""
+
+    def batch_key(self, value: object) -> Hashable | None:
+        """Return what inputs that can be stacked have in common; None for one that goes with no other."""
+        ...
+
+    def stack(self, values: Sequence[object]) -> tuple[object, Sequence[int]]:
+        """Return inputs of one `batch_key`, joined along the first dimension, and the rows of each."""
+        ...
+
+    def split(self, prediction: object, sizes: Sequence[int]) -> Sequence[object]:
+        """Return a prediction's rows, cut by `sizes`. Raises ``ValueError`` if it has not that many."""
         ...
 
 
@@ -356,7 +373,11 @@ class Metric:
 
 @attrs.frozen
 class EndpointDescription:
-    """An endpoint at one moment. ``url``: where it listens, for a backend that can tell."""
+    """An endpoint at one moment.
+
+    ``reason`` says why it is Failed; ``url``: where it listens, for a backend that can tell; ``log`` says
+    where the whole log is; ``created`` and ``ended``: when, in seconds since 1970 (UTC).
+    """
 
     name: str
     status: EndpointStatus
@@ -364,6 +385,8 @@ class EndpointDescription:
     reason: str = ""
     url: str | None = None
     log: str = ""
+    created: float | None = None
+    ended: float | None = None
 
 
 @attrs.frozen
@@ -432,6 +455,18 @@ class EndpointHandle(Protocol):
         ...
 
 
+@runtime_checkable
+class ReloadableEndpoint(Protocol):
+    """An endpoint that can load its model anew without a request that fails."""
+
+    def reload(self) -> None:
+        """Have the model loaded anew; the old one answers until the new one can. Returns at once.
+
+        Raises `EndpointError` where the endpoint is not in service.
+        """
+        ...
+
+
 class Carrier(Protocol):
     """A plan's files, moved by the packager and the storages that belong to it.
 
@@ -495,10 +530,20 @@ class ListingBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class EndpointListingBackend(Protocol):
+    """A backend that knows its endpoints."""
+
+    def endpoints(self) -> Iterable[EndpointDescription]:
+        """Return every endpoint that is known, the oldest first; also those that have ended."""
+        ...
+
+
 __all__ = [
     "CONTRACT_VERSION",
     "ArrayCodec",
     "Backend",
+    "BatchingHardware",
     "Bundle",
     "Carrier",
     "CheckingLauncher",
@@ -507,6 +552,7 @@ __all__ = [
     "DiagnosingLauncher",
     "EndpointDescription",
     "EndpointHandle",
+    "EndpointListingBackend",
     "EntryForm",
     "EntryPoint",
     "Hardware",
@@ -523,6 +569,7 @@ __all__ = [
     "Packager",
     "ProfiledLauncher",
     "RankFailure",
+    "ReloadableEndpoint",
     "Resources",
     "SourceCode",
     "Storage",

@@ -17,10 +17,11 @@
     │   └── UnsafeArchiveError                    an archive that must not be unpacked
     ├── StorageError
     ├── UserCodeError                             the inference script cannot be loaded or called
+    ├── InferenceError (ValueError)               .status_code; raised by an inference script
+    ├── InstallError                              pip could not install what the user's code asks for
     ├── JobError
     │   ├── JobExistsError
     │   ├── JobNotFoundError (LookupError)
-    │   ├── InstallError                          pip could not install what the source asks for
     │   ├── JobFailedError                        .job_name, .reason
     │   └── JobStoppedError                       .job_name, .reason
     └── EndpointError
@@ -99,6 +100,21 @@ class UserCodeError(ModelyardError):
     """The user's inference script cannot be imported, or one of its functions cannot be called."""
 
 
+class InferenceError(ModelyardError, ValueError):
+    """For inference scripts: the request is understood and cannot be answered.
+
+    The client gets the message and the status, 422 unless another one is given.
+    """
+
+    def __init__(self, message: str, status_code: int = 422) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class InstallError(ModelyardError):
+    """What the user's code asks pip for could not be installed."""
+
+
 class JobError(ModelyardError):
     """Something about a training job."""
 
@@ -109,10 +125,6 @@ class JobExistsError(JobError):
 
 class JobNotFoundError(JobError, LookupError):
     """No training job of that name is known to the backend."""
-
-
-class InstallError(JobError):
-    """What a job's source asks pip for could not be installed."""
 
 
 class JobFailedError(JobError):

@@ -1,6 +1,6 @@
 """What an endpoint's handler takes and gives: one request, one response."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
@@ -22,12 +22,17 @@ class Request:
 
 @attrs.define(slots=True)
 class Response:
-    """One answer: ``content_type`` is that of the body as it was produced."""
+    """One answer.
+
+    ``content_type``: that of the body as it was produced; ``chunks``: what follows the body, piece by
+    piece as it is made, for an answer that is streamed.
+    """
 
     body: bytes
     content_type: str = "application/json"
     status: int = 200
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    chunks: Iterator[bytes] | None = None
 
 
 Handler = Callable[[Request], Response]

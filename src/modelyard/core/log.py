@@ -72,7 +72,7 @@ def get_logger(name: str) -> Logger:
     return cast("Logger", _LazyLogger(name))
 
 
-def configure(stream: TextIO | None = None, level: str = LEVEL) -> None:
+def configure(stream: TextIO | None = None, level: str | int = LEVEL) -> None:
     """Send modelyard's log lines to `stream` (stderr unless given). For a program's main only."""
     global _program  # noqa: PLW0603 - there is one program, and this is its one setting
 

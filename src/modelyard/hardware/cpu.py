@@ -1,14 +1,14 @@
 """The CPU, with gloo between hosts."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from modelyard.core.contracts import Host
-from modelyard.core.errors import UserCodeError
+from modelyard.hardware import batches, modules
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,36 +36,42 @@ class CpuHardware:
         return {"GLOO_SOCKET_IFNAME": host.network_interface} if len(host.names) > 1 else {}
 
     def load(self, model_dir: Path) -> object:
-        """Load the TorchScript model ``model.pt``, or else the only ``.pt`` or ``.pth`` file.
+        """Load the model: ``model.pt``, another file of that stem, or the only one that can be a model.
 
-        This is the default ``model_fn`` of SageMaker's PyTorch model server. Raises `UserCodeError`.
+        That is TorchScript, as in the default ``model_fn`` of SageMaker's PyTorch model server, or a
+        program of `torch.export`. Raises `UserCodeError`.
         """
-        import torch
-
-        path = _model_file(model_dir)
-        try:
-            return torch.jit.load(str(path), map_location="cpu")
-        except RuntimeError as error:
-            raise UserCodeError(
-                f"{path.name} is not a TorchScript model, and there is no model_fn to load it; save it with "
-                "torch.jit.save, or define model_fn(model_dir) in the inference script"
-            ) from error
+        return modules.load(model_dir, "cpu")
 
     def place(self, value: object, index: int = 0) -> object:
         """Return a tensor for an array or a list of numbers; a module in evaluation mode, on the CPU.
 
-        A list has no dtype of its own and becomes float32; an array keeps its dtype.
+        A list has no dtype of its own and becomes float32; an array keeps its dtype. Of a dict, such as an
+        NPZ file is, the arrays and tensors are placed.
         """
         import numpy as np
         import torch
 
         if isinstance(value, torch.nn.Module):
-            return value.to("cpu").eval()
+            return modules.evaluating(value.to("cpu"))
+        if isinstance(value, dict):
+            return self._placed_items(value)
         if isinstance(value, list):
             value = _numbers(value)
         if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC:
             return torch.from_numpy(_shareable(value))
         return value.to("cpu") if isinstance(value, torch.Tensor) else value
+
+    def _placed_items(self, values: dict[Any, object]) -> object:
+        import numpy as np
+        import torch
+
+        placed = {
+            key: self.place(value)
+            for key, value in values.items()
+            if isinstance(value, (np.ndarray, torch.Tensor))
+        }
+        return {**values, **placed} if placed else values
 
     def predict(self, model: Any, value: object) -> object:
         """Call the model in inference mode."""
@@ -73,6 +79,18 @@ class CpuHardware:
 
         with torch.inference_mode():
             return model(value)
+
+    def batch_key(self, value: object) -> Hashable | None:
+        """Return what inputs that can be stacked have in common: tensors, alone or in a container."""
+        return batches.batch_key(value)
+
+    def stack(self, values: Sequence[object]) -> tuple[object, Sequence[int]]:
+        """Return inputs of one `batch_key`, joined along the first dimension, and the rows of each."""
+        return batches.stack(values)
+
+    def split(self, prediction: object, sizes: Sequence[int]) -> Sequence[object]:
+        """Return a prediction's rows, cut by `sizes`. Raises ``ValueError`` if it has not that many."""
+        return batches.split(prediction, sizes)
 
     def fetch(self, value: object) -> object:
         """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
@@ -108,23 +126,24 @@ def _shareable(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
 
 
 def _to_numpy(tensor: "torch.Tensor") -> object:
+    """Return a tensor of any kind as an array; one of rows of different lengths as a list of arrays."""
+    if tensor.is_nested:
+        return [_to_numpy(row) for row in tensor.unbind()]
+    try:
+        return tensor.numpy(force=True)
+    except TypeError:
+        return _ordinary(tensor).numpy(force=True)
+
+
+def _ordinary(tensor: "torch.Tensor") -> "torch.Tensor":
+    """Return a tensor that numpy does not know as one that it does: dense, of a dtype of numpy's."""
     import torch
 
-    tensor = tensor.detach()
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.float()
-    return tensor.cpu().resolve_conj().resolve_neg().numpy()
-
-
-def _model_file(model_dir: Path) -> Path:
-    default = model_dir / "model.pt"
-    if default.is_file():
-        return default
-    found = sorted(path for path in model_dir.iterdir() if path.suffix in (".pt", ".pth"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise UserCodeError(
-            f"without a model_fn the model folder must hold model.pt, or exactly one .pt or .pth file; "
-            f"it holds {names}. Define model_fn(model_dir) in the inference script"
-        )
-    return found[0]
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.dtype is torch.complex32:
+        return tensor.to(torch.complex64)
+    known = (torch.float16, torch.float32, torch.float64)
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype not in known else tensor

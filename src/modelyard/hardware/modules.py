@@ -1,0 +1,102 @@
+"""Model files that are complete in themselves, and what torch's modules do differently from each other."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.core.errors import UserCodeError
+from modelyard.core.model_files import ModelFormat, model_file, without_a_class, zip_entries
+
+if TYPE_CHECKING:
+    import torch
+
+_FORCED: Mapping[str, str | None] = {
+    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+    "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": None,
+}
+"""`torch.export.load` would unpickle anything where ``weights_only`` fails."""
+
+
+def load(model_dir: Path, device: str) -> object:
+    """Load the model of a folder onto `device`: TorchScript, or a program of `torch.export`.
+
+    Raises `UserCodeError` for what cannot be loaded, weights among it: nothing here knows their class.
+    """
+    file = model_file(model_dir)
+    if file.format.is_weights:
+        raise without_a_class(file.path)
+    if file.format is ModelFormat.EXPORTED:
+        return _exported(file.path)
+    return _torchscript(file.path, device)
+
+
+def evaluating(module: "torch.nn.Module") -> "torch.nn.Module":
+    """Return the module in evaluation mode; an exported program is in the one that it was exported in."""
+    # Exported programs refuse: what they do is fixed.
+    with contextlib.suppress(NotImplementedError):
+        module.eval()
+    return module
+
+
+def _torchscript(path: Path, device: str) -> object:
+    import torch
+
+    try:
+        return torch.jit.load(str(path), map_location=device)
+    except RuntimeError as error:
+        raise UserCodeError(
+            f"{path.name} is not a TorchScript model, and there is no model_fn to load it; save it with "
+            "torch.jit.save, or define model_fn(model_dir) in the inference script"
+        ) from error
+
+
+def _exported(path: Path) -> object:
+    """Load a program of `torch.export`, if nothing in it is code of another kind."""
+    import torch
+
+    _check_exported(path)
+    try:
+        with _environ(_FORCED):
+            return torch.export.load(path).module()
+    # torch raises whatever the code that meets the fault happens to raise.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UserCodeError(
+            f"{path.name} is not a program that torch {torch.__version__} can load "
+            f"({type(error).__name__}: {reason}); save it with torch.export.save of the same version, or "
+            "define model_fn(model_dir) in the inference script"
+        ) from error
+
+
+def _check_exported(path: Path) -> None:
+    entries = zip_entries(path)
+    foreign = {
+        "is compiled (AOTInductor)": any("/data/aotinductor/" in name for name in entries),
+        "holds pickled objects": any("/opaque_obj_" in name for name in entries),
+    }
+    for what, present in foreign.items():
+        if present:
+            raise UserCodeError(
+                f"{path.name} {what}, which is code of any kind and not loaded by itself: save the program "
+                "with torch.export.save, or define model_fn(model_dir) in the inference script"
+            )
+
+
+@contextlib.contextmanager
+def _environ(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Have the process's variables changed for the time of the block; None: without that variable."""
+    before = {name: os.environ.get(name) for name in changes}
+    _set(changes)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
