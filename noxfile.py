@@ -16,11 +16,14 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing", "imports"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
+FULL_TESTS = ("playwright>=1.48", "schemathesis>=4")
+"""Tests that need these are skipped where they are not installed."""
 MUST_SHIP = (
     "modelyard/py.typed",
     "modelyard/core/manager.py",
     "modelyard/plugins/backends/plugin.py",
     "modelyard/plugins/launchers/rank.sh",
+    "modelyard/serving/page.html",
 )
 
 
@@ -34,7 +37,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the whole suite; arguments after -- go to pytest."""
-    session.install(".[torch,test]", *CONSTRAINTS)
+    session.install(".[torch,aws,test]", *FULL_TESTS, *CONSTRAINTS)
     session.run("python", "-m", "pytest", *session.posargs, env=_mpich(session))
 
 
@@ -58,7 +61,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the types, strictly; torch is not needed, and makes no difference."""
-    session.install(".[test]", "mypy>=1.13", "nox", "types-psutil", *CONSTRAINTS)
+    session.install(".[test]", "mypy>=1.13", "nox", "types-greenlet", "types-psutil", *CONSTRAINTS)
     session.run("mypy", *session.posargs)
 
 

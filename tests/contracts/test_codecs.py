@@ -1,11 +1,31 @@
 """Every built-in codec keeps the promises of a codec."""
 
+from importlib.util import find_spec
+
 import numpy as np
+import pytest
 
 from modelyard.serializers.csv import CsvCodec
 from modelyard.serializers.json import JsonCodec
+from modelyard.serializers.jsonlines import JsonLinesCodec
 from modelyard.serializers.npy import NpyCodec
+from modelyard.serializers.npz import NpzCodec
+from modelyard.serializers.octet_stream import OctetStreamCodec
+from modelyard.serializers.pickle import PickleCodec
+from modelyard.serializers.text import TextCodec
+from modelyard.serializers.torch import TorchCodec
 from modelyard.testing.codecs import CodecContract
+
+
+class ByName(CodecContract):
+    """Of codecs whose values are arrays by name as well."""
+
+    def same(self, value, decoded):
+        if not isinstance(value, dict):
+            return super().same(value, decoded)
+        return value.keys() == decoded.keys() and all(
+            super(ByName, self).same(value[name], decoded[name]) for name in value
+        )
 
 
 class TestNpyCodec(CodecContract):
@@ -46,3 +66,72 @@ class TestCsvCodec(CodecContract):
     )
     malformed = (b"", b" \r\n", b"1,2\n3", b"a,b", b"1,x", b'"1', b"\xff,1", b"1;2\n3;4", b"1\n1e999")
     unencodable = ({"a": 1}, b"bytes", {1}, 1j, np.zeros((1, 2, 3)), [[1], [2, 3]], [[{}]])
+
+
+class TestNpzCodec(ByName):
+    codec = NpzCodec()
+    values = (
+        *CodecContract.values,
+        {"a": np.float16(1.5), "b/c": np.zeros((2, 0, 3), bool), "\u00e9": np.asfortranarray([[1 + 2j, 3]])},
+        {"big-endian": np.array([1, 2, 3], ">i2")},
+        {},
+    )
+    malformed = (b"", b"PK", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"\x80\x04]\x94.", bytes(100))
+    unencodable = (None, {"a": None}, {"a": "text"}, {1: [1]}, {"../a": [1]}, [[1], [2, 3]])
+
+
+class TestJsonLinesCodec(CodecContract):
+    codec = JsonLinesCodec()
+    values = (
+        *CodecContract.values,
+        [{"labels": ["cat", "dog"], "score": 0.5}, None, "a\nb", 1],
+        [[]],
+    )
+    malformed = (b"", b"\n \n", b"[1,", b"1,2", b"1\nNaN", b"[1]\n\xff", b"1\n" + b"[" * 100_000)
+    unencodable = (b"bytes", {1}, 1j, [1, float("nan")], np.array([np.inf]), [2**70])
+
+
+class TestTextCodec(CodecContract):
+    codec = TextCodec()
+    values = ("", "text", "two\nlines", "\u00e9\U0001f600", "\ufeff")
+    malformed = (b"\xff", b"a\xc3", b"\xed\xa0\x80")
+    unencodable = (None, 1, b"bytes", ["text"], np.zeros(2), "\ud800")
+
+
+class TestOctetStreamCodec(CodecContract):
+    codec = OctetStreamCodec()
+    values = (b"", b"bytes", bytes(range(256)))
+    unencodable = (None, 1, "text", [1], np.zeros(2))
+
+
+@pytest.mark.skipif(find_spec("safetensors") is None, reason="safetensors is not installed")
+class TestTorchCodec(ByName):
+    codec = TorchCodec()
+    values = (
+        *CodecContract.values,
+        {"a": np.float16(1.5), "b": np.zeros((2, 0, 3), bool), "": np.asfortranarray([[1, 2], [3, 4]])},
+        {"big-endian": np.array([1, 2, 3], ">i2")},
+        {},
+    )
+    malformed = (b"", bytes(8), b"\xff" * 16, b"\x02" + bytes(7) + b"[]", b"\x80\x04]\x94.")
+    unencodable = (None, {"a": None}, {"a": "text"}, 1j, {1: [1]}, {"__metadata__": [1]}, [[1], [2, 3]])
+
+
+class TestPickleCodec(CodecContract):
+    codec = PickleCodec(trusted=True)
+    values = (
+        *CodecContract.values,
+        np.float16(1.5),
+        np.asfortranarray([[1 + 2j, 3], [4, 5]]),
+        np.array([1, 2, 3], ">i2"),
+        {"labels": ("cat", b"dog", None), "scores": {0.5, 1j}, 2**70: [bytearray(b"a")]},
+    )
+    malformed = (
+        b"",
+        b"\x80\x04",
+        b"\x80\x04]",
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"PK\x03\x04",
+        b"\x80\x04Kr\xff\xff\xff\xff.",
+    )
+    unencodable = (print, type, np.array([None]), np.array(["text"]), [object()])

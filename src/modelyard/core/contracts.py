@@ -58,6 +58,16 @@ class ArrayCodec(Protocol):
         ...
 
 
+@runtime_checkable
+class GuardedCodec(Protocol):
+    """A codec whose documents may run code.
+
+    A table leaves it out unless it was made with ``trusted=True``, so no client can choose it.
+    """
+
+    trusted: bool
+
+
 # -- hardware and launching --------------------------------------------------------------------
 
 
@@ -555,6 +565,7 @@ __all__ = [
     "EndpointListingBackend",
     "EntryForm",
     "EntryPoint",
+    "GuardedCodec",
     "Hardware",
     "Host",
     "InterruptibleJob",

@@ -1,17 +1,30 @@
-"""Media types and the Accept header, parsed as RFC 9110 says (sections 5.6.6, 8.3.1 and 12.5.1)."""
+"""Media types, charsets and the Accept header, as RFC 9110 says (sections 5.6.6, 8.3.1, 8.3.2, 12.5.1)."""
 
 import re
 from collections.abc import Iterable, Mapping
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from functools import lru_cache
+from itertools import islice
 
 import attrs
 
+from modelyard.core.errors import UnsupportedMediaTypeError
 from modelyard.core.values import freeze
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a grammar's token, not a secret
 _TYPE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*")
 _PARAMETER = re.compile(rf"\s*;\s*(?:({_TOKEN})=({_TOKEN}|\"(?:[^\"\\]|\\.)*\"))?\s*")
-_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
+# A quotation that never ends goes to the end of the text: where it is looked for anew from every place
+# on, a header of 64 KB takes a minute.
+_ELEMENT = re.compile(r'(?s)(?:[^,"]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++')
+
+MAX_RANGES = 64
+"""Of an Accept header; a browser sends ten. What follows them is passed over."""
+
+# Bytes to bytes, text to text, and the locale of a Windows machine.
+_NO_CHARSETS = {"base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "uu_codec", "zlib_codec"}
+_CHARSETS = {"koi8_u", "utf_8_sig", *aliases.values()} - _NO_CHARSETS - {"mbcs", "rot_13"}
 
 
 @attrs.frozen
@@ -36,7 +49,8 @@ class MediaType:
         return self.essence in ("*/*", essence) or (subtype == "*" and essence.startswith(kind + "/"))
 
 
-@lru_cache(maxsize=512)
+# Few, for each may be as long as a header: clients send a dozen, and hostile ones must not fill the memory.
+@lru_cache(maxsize=128)
 def parse_media_type(text: str) -> MediaType | None:
     """Return the media type that a Content-Type header holds, or None where it is not one."""
     match = _TYPE.match(text)
@@ -55,14 +69,38 @@ def parse_media_type(text: str) -> MediaType | None:
     return MediaType(essence, parameters)
 
 
-@lru_cache(maxsize=512)
+def excerpt(header: str) -> str:
+    """Return what an error message shows of a header's text."""
+    return repr(header if len(header) <= 100 else header[:100] + "...")
+
+
+@lru_cache(maxsize=128)
+def foreign_charset(content_type: str) -> str:
+    """Return Python's name of the charset that a Content-Type names; empty for UTF-8, and for none.
+
+    Raises `UnsupportedMediaTypeError` for a charset that Python does not know.
+    """
+    media_type = parse_media_type(content_type)
+    named = media_type.parameters.get("charset", "") if media_type else ""
+    if not named:
+        return ""
+    # Looked up here: Python's own look-up keeps every name that it was ever asked for, known or not.
+    name = normalize_encoding(named).lower()
+    charset = aliases.get(name, name)
+    if charset not in _CHARSETS:
+        raise UnsupportedMediaTypeError(f"the charset {excerpt(named)} is not known; send UTF-8")
+    return "" if charset == "utf_8" else charset
+
+
+@lru_cache(maxsize=128)
 def parse_accept(text: str) -> tuple[MediaType, ...]:
     """Return the media ranges of an Accept header, the most wanted first.
 
     Ranges of one weight are ordered by how specific they are, then as written. Elements that are
     not media ranges are passed over; an empty header accepts everything.
     """
-    parsed = (parse_media_type(element) for element in _ELEMENT.findall(text))
+    elements = islice(_ELEMENT.finditer(text), MAX_RANGES)
+    parsed = (parse_media_type(element[0]) for element in elements)
     ranges = [media_type for media_type in parsed if media_type is not None]
     if not ranges:
         return (MediaType("*/*"),) if not text.strip() else ()
@@ -75,6 +113,11 @@ def negotiate(accept: str, offers: Iterable[str]) -> str | None:
     Among offers that are equally wanted the first one wins. An offer's weight is that of the most
     specific range that covers it, so ``*/*, text/csv;q=0`` excludes CSV.
     """
+    return _negotiated(accept, tuple(offers))
+
+
+@lru_cache(maxsize=128)
+def _negotiated(accept: str, offers: tuple[str, ...]) -> str | None:
     ranges = parse_accept(accept)
     best, best_rank = None, (0.0, 0)
     for offer in offers:

@@ -15,9 +15,11 @@ import orjson
 
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.serializers._arrays import NUMBERS, as_array, flatten, native, pack
+from modelyard.serializers._strict import strict_option
 
 _EXACT = 2.0**53
 _TO_BE_QUOTED = re.compile(r'[",\r\n]')
+_COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 @attrs.frozen
@@ -27,10 +29,16 @@ class CsvCodec:
     Read: an empty field, ``NA`` and ``nan`` are NaN, ``inf`` is infinity, numbers may be quoted;
     blank lines, a UTF-8 byte order mark and a first row of words above the numbers are skipped.
     Written: NaN as ``nan``, infinity as ``inf``, True as 1, and a bare newline after every row.
+
+    ``strict="2.0.25"`` does what SageMaker's toolkit does. Read: a table of one row or one column has
+    one dimension, one of a single number none, and what follows a ``#`` on a line is passed over.
+    Written: every cell as Python prints it, floats with the digits of float64, ``True``, ``None``,
+    strings without quotes. Holes stay NaN, where the toolkit makes -1 of them between integers.
     """
 
     name: ClassVar[str] = "csv"
     media_types: ClassVar[tuple[str, ...]] = ("text/csv",)
+    strict: str = strict_option()
 
     def encode(self, value: object) -> bytes:
         """Return a table, a list (one item per line) or a scalar as CSV.
@@ -42,24 +50,29 @@ class CsvCodec:
         array = as_array(value)
         if array.ndim > 2:
             raise EncodeError(f"CSV has rows and columns only; the value has the shape {array.shape}")
+        if self.strict:
+            return _write_strictly(array)
         if array.dtype.str[1:] in NUMBERS:
             return _write_numbers(array)
         return _write_cells(array.tolist() if isinstance(value, np.ndarray) else value)
 
     def decode(self, body: bytes) -> npt.NDArray[np.float64]:
-        """Return the table, always 2-D: one row is (1, n), one column (n, 1). Raises `DecodeError`."""
+        """Return the table, 2-D: one row is (1, n), one column (n, 1). Raises `DecodeError`."""
         return self.decode_array(body, "float64")
 
     def decode_array(self, body: bytes, dtype: str = "float32") -> npt.NDArray[Any]:
-        """Return the table as a writable array of `dtype`, always 2-D.
+        """Return the table as a writable array of `dtype`, 2-D.
 
         Raises `DecodeError` for an empty document, ragged rows, a field that is not a number, and a
         number that does not fit `dtype`.
         """
         text = body.removeprefix(BOM_UTF8).rstrip()
+        if self.strict and b"#" in text:
+            text = _COMMENT.sub(b"", text).rstrip()
         if not text:
             raise DecodeError("the CSV document is empty")
-        return pack(*(_read_plain(text) or _read(text)), dtype)
+        table = pack(*(_read_plain(text) or _read(text)), dtype)
+        return table.squeeze() if self.strict else table
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -164,6 +177,22 @@ def _with_words(lines: bytes, table: npt.NDArray[Any]) -> bytes:
     """Return the lines with ``nan``, ``inf`` and ``-inf`` where orjson wrote null."""
     words = (str(float(number)).encode() for number in table[~np.isfinite(table)])
     return re.sub(b"null", lambda _: next(words), lines)
+
+
+def _write_strictly(array: npt.NDArray[Any]) -> bytes:
+    if array.ndim > 2:
+        raise EncodeError(f"CSV has rows and columns only; the value has the shape {array.shape}")
+    if array.dtype.kind not in "biufUO" or (array.dtype.kind == "O" and not all(map(_is_cell, array.flat))):
+        raise EncodeError("CSV holds numbers and strings, and the value has something else in it")
+    rows = array.reshape(-1, 1) if array.ndim < 2 else array
+    try:
+        return "".join(",".join(map(str, row)) + "\n" for row in rows.tolist()).encode()
+    except ValueError as error:
+        raise EncodeError(f"a cell cannot be written as CSV: {error}") from error
+
+
+def _is_cell(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | np.bool_ | np.integer | np.floating)
 
 
 def _write_cells(value: object) -> bytes:

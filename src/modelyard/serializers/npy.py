@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.serializers._arrays import NUMBERS, as_array
+from modelyard.serializers._strict import strict_option
 
 MAX_HEADER = 10_000
 """Bytes. A real header has about a hundred, and Python's parser is not made for hostile text."""
@@ -27,14 +28,21 @@ _HEADER_START = {_MAGIC + b"\x01\x00": 10, _MAGIC + b"\x02\x00": 12, _MAGIC + b"
 
 @attrs.frozen
 class NpyCodec:
-    """application/x-npy: one array with its dtype and shape. Never a pickle, in either direction."""
+    """application/x-npy: one array with its dtype and shape. Never a pickle, in either direction.
+
+    ``strict="2.0.25"`` writes what SageMaker's toolkit makes of a tensor: float64 for floats, int64
+    for integers that fit it, complex128 for complex numbers.
+    """
 
     name: ClassVar[str] = "npy"
     media_types: ClassVar[tuple[str, ...]] = ("application/x-npy",)
+    strict: str = strict_option()
 
     def encode(self, value: object) -> bytes:
         """Return an array, a scalar or nested lists as NPY, the dtype kept. Raises `EncodeError`."""
         array = as_array(value)
+        if self.strict:
+            array = _widened(array)
         if array.dtype.str[1:] not in DTYPES:
             raise EncodeError(
                 "NPY is written for booleans, integers, floats and complex numbers; "
@@ -63,6 +71,14 @@ class NpyCodec:
 
 
 # -- writing -----------------------------------------------------------------------------------
+
+_WIDEST = {"f": "f8", "i": "i8", "u": "i8", "c": "c16"}
+
+
+def _widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array in the dtype of Python's own numbers."""
+    known = array.dtype.str[1:] in DTYPES and array.dtype.str[1:] != "u8"
+    return array.astype(_WIDEST[array.dtype.kind]) if known and array.dtype.kind in _WIDEST else array
 
 
 @lru_cache(maxsize=256)

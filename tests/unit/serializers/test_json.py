@@ -59,6 +59,10 @@ def test_a_byte_order_mark_is_ignored():
     assert CODEC.decode_array(BOM + b"[1]").tolist() == [1]
 
 
+def test_of_two_members_of_one_name_the_last_one_counts():
+    assert CODEC.decode(b'{"a": 1, "b": 2, "a": 3}') == {"a": 3, "b": 2}
+
+
 def test_integers_beyond_64_bits_are_floats():
     assert CODEC.decode(b"[18446744073709551615, 18446744073709551616]") == [2**64 - 1, 2.0**64]
 

@@ -1,6 +1,7 @@
 import io
 import pickle
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -210,6 +211,17 @@ def test_the_document_is_the_one_that_numpy_saves(array):
 )
 def test_layouts_and_plain_python(array):
     assert CODEC.encode(array) == saved(array)
+
+
+def test_a_header_of_a_terabyte_allocates_nothing():
+    body = document(GOOD | {"shape": (2**38,)})
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError, match="announces 1099511627776 bytes of data, and 8 follow"):
+            CODEC.decode(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()
 
 
 def test_float32_stays_float32():
