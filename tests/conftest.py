@@ -3,7 +3,7 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["modelyard.testing.fixtures"]
+pytest_plugins = ["modelyard.testing.fixtures", "tests.model_server"]
 
 # The same examples on every machine, and no example fails because the machine is slow.
 settings.register_profile("modelyard", deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""The in-endpoint program: ``python -m modelyard.serving``."""
+"""The in-endpoint program: ``python -m modelyard.serving``, and ``serve`` in a container."""
 
 import contextlib
 import os
@@ -6,96 +6,70 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import attrs
 
 from modelyard.core import log
 from modelyard.core.errors import ModelyardError
-from modelyard.core.handover import LISTEN_FD, clip, end_with_guard
-from modelyard.core.http import Handler
+from modelyard.core.handover import ISOLATED_PACKAGES, LISTEN_FD, clip, end_with_guard
 from modelyard.core.layout import JobLayout, base_dir
-from modelyard.core.manager import PluginManager
-from modelyard.core.plans import EndpointPlan, Resources
-from modelyard.serving.app import DEFAULT_MAX_BODY, Application
-from modelyard.serving.handler import build_handler
-from modelyard.serving.steps import JSON
-
-_GRACEFUL_SECONDS = 25
-# Not `__name__`, which is "__main__" here: no logger of ours.
-_log = log.get_logger("modelyard.serving")
+from modelyard.core.plans import EndpointPlan
+from modelyard.serving.program import Deployment, serve
+from modelyard.serving.settings import PREFIX, ServerSettings
 
 
 def main() -> int:
     """Serve the model of ``SAGEMAKER_BASE_DIR`` (or ``/opt/ml``) until SIGTERM."""
     end_with_guard()
-    log.configure()
+    log.configure(level=_level(os.environ.get("SAGEMAKER_CONTAINER_LOG_LEVEL", "")))
     base = base_dir()
-    # One thread for the model's whole life: it is loaded and called on the same one.
-    with ThreadPoolExecutor(1, "model") as executor:
-        try:
-            handler = executor.submit(_load, base, os.environ).result()
-            _serve(Application(handler, executor, max_body=_max_body(os.environ)), os.environ)
-        except Exception as error:  # noqa: BLE001 - printed, and recorded
+    # Until the server takes it: as the first process of a container it would be ignored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        serve(_deployment(base), _inherited())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - printed, and recorded
+        expected = isinstance(error, (ModelyardError, OSError))
+        if not expected:
             traceback.print_exc()
-            expected = isinstance(error, (ModelyardError, OSError))
-            _record_failure(base, str(error) if expected else f"{type(error).__name__}: {error}")
-            return 1
+        said = str(error) if expected else f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"modelyard: {said}\n")
+        _record_failure(base, said)
+        return 1
     return 0
 
 
-def _load(base: Path, environ: Mapping[str, str]) -> Handler:
-    plugins = PluginManager.discover(environ)
-    plan_file = base / "modelyard.json"
-    if plan_file.is_file():
-        hardware = EndpointPlan.from_json(plan_file.read_bytes()).hardware
-    else:
-        hardware = plugins.select_hardware(Resources())
-    return build_handler(
+def in_container() -> int:
+    """Serve as a container must, which SageMaker reaches from outside: on all interfaces."""
+    os.environ.setdefault(f"{PREFIX}HOST", "0.0.0.0")  # noqa: S104 - see above
+    return main()
+
+
+def _deployment(base: Path) -> Deployment:
+    deployment = Deployment(
         base / "model",
-        plugins,
-        plugins.hardware.create(hardware),
-        program=environ.get("SAGEMAKER_PROGRAM") or None,
-        default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or JSON,
+        base / "endpoint",
+        ServerSettings.from_environ(),
+        isolated=ISOLATED_PACKAGES in os.environ,
     )
+    plan_file = base / "modelyard.json"
+    if not plan_file.is_file():
+        return deployment
+    plan = EndpointPlan.from_json(plan_file.read_bytes())
+    return attrs.evolve(deployment, name=plan.endpoint_name, hardware=plan.hardware)
 
 
-def _serve(application: Application, environ: Mapping[str, str]) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        application,
-        loop="uvloop",
-        http="httptools",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
-    )
-    server = uvicorn.Server(config)
-    # uvicorn raises the signal that ended it once more: to be told to stop is no failure.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, server.handle_exit)
-    with _socket(environ) as listening:
-        host, port = listening.getsockname()[:2]
-        _log.info("model loaded, serving", host=host, port=port)
-        server.run(sockets=[listening])
+def _inherited() -> socket.socket | None:
+    """Return the socket that was passed on, if one was."""
+    descriptor = int(os.environ.get(LISTEN_FD, "-1"))
+    return socket.socket(fileno=descriptor) if descriptor >= 0 else None
 
 
-def _socket(environ: Mapping[str, str]) -> socket.socket:
-    """Return the socket that was passed on, or one on ``SAGEMAKER_BIND_TO_PORT`` (8080)."""
-    inherited = int(environ.get(LISTEN_FD, "-1"))
-    if inherited >= 0:
-        return socket.socket(fileno=inherited)
-    return socket.create_server(
-        ("127.0.0.1", int(environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))), backlog=2048
-    )
-
-
-def _max_body(environ: Mapping[str, str]) -> int:
-    megabytes = environ.get("SAGEMAKER_MAX_PAYLOAD_IN_MB")
-    return int(megabytes) * 1024 * 1024 if megabytes else DEFAULT_MAX_BODY
+def _level(text: str) -> str | int:
+    """Return the level of the log: a number, or a name, of the standard library's."""
+    return int(text) if text.isdecimal() else text.upper() or log.LEVEL
 
 
 def _record_failure(base: Path, text: str) -> None:

@@ -15,6 +15,8 @@ from modelyard.core.errors import (
 )
 from modelyard.core.http import Handler, Request, Response
 from modelyard.core.log import get_logger
+from modelyard.serving.interruption import Interrupted
+from modelyard.serving.model_folder import ModelFolder
 
 _CLIENT_ERRORS = (
     (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
@@ -22,6 +24,9 @@ _CLIENT_ERRORS = (
     (EncodeError, 406, "not_encodable"),
     (DecodeError, 400, "malformed_body"),
 )
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+"""How torch says it, on GPUs and on the CPU, in a RuntimeError."""
 
 _log = get_logger(__name__)
 
@@ -33,32 +38,75 @@ def answering(handler: Handler) -> Handler:
         try:
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - answered, and logged where it is ours
-            for kind, status, code in _CLIENT_ERRORS:
-                if isinstance(error, kind):
-                    return error_response(status, code, str(error), request.request_id)
-            _log.error("request failed", request_id=request.request_id, exc_info=True)
-            said = f"the model raised {type(error).__name__}; the endpoint's log has the traceback"
-            return error_response(500, "model_error", said, request.request_id)
+        except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
+            return response_to(error, request.request_id)
 
     return answer
 
 
-def error_response(status: int, code: str, message: str, request_id: str) -> Response:
-    """Return an error as JSON: ``{"error": ..., "code": ..., "request_id": ...}``."""
+def response_to(error: BaseException, request_id: str) -> Response:
+    """Return the answer to a request that raised `error`, which is logged where it is not the client's."""
+    for kind, status, code in _CLIENT_ERRORS:
+        if isinstance(error, kind):
+            return error_response(status, code, str(error), request_id)
+    if status := _own_status(error):
+        if status >= 500:
+            _log.error("request failed", request_id=request_id, exc_info=error)
+        return error_response(status, "refused" if status < 500 else "model_error", _line(error), request_id)
+    _log.error("request failed", request_id=request_id, exc_info=error)
+    if isinstance(error, Interrupted):
+        return error_response(504, "timeout", "the model took too long", request_id)
+    if _is_out_of_memory(error):
+        said = "the model ran out of memory; send less at once"
+        return error_response(507, "out_of_memory", said, request_id)
+    said = f"the model raised {type(error).__name__}; the endpoint's log has the traceback"
+    return error_response(500, "model_error", said, request_id)
+
+
+def _own_status(error: BaseException) -> int:
+    """Return the status that the user's own type of error asks for, or 0.
+
+    `InferenceError` has one, and so have the toolkit's ``BaseInferenceToolkitError``, the HTTP
+    exceptions of web frameworks, and TorchServe's ``PredictionException`` (``error_code``).
+    """
+    status = getattr(error, "status_code", getattr(error, "error_code", None))
+    return status if type(status) is int and 400 <= status <= 599 else 0
+
+
+def _line(error: BaseException) -> str:
+    """Return what the user says in an error, on one line."""
+    said = getattr(error, "message", None) or getattr(error, "detail", None) or str(error)
+    return " ".join(str(said).split())[:1000]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
+
+
+def error_response(
+    status: int, code: str, message: str, request_id: str, *, retry_after: int | None = None
+) -> Response:
+    """Return an error as JSON: ``{"error": ..., "code": ..., "request_id": ...}``.
+
+    `retry_after`: seconds after which it makes sense to try again, for an error that passes.
+    """
     body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
-    return Response(body, "application/json", status)
+    headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+    return Response(body, "application/json", status, headers)
 
 
 @contextlib.contextmanager
-def blamed(what: str, root: Path) -> Iterator[None]:
-    """Turn any exception of the block into a `UserCodeError` with the line below `root` that raised it."""
+def blamed(what: str, folder: ModelFolder) -> Iterator[None]:
+    """Turn any exception of the block into a `UserCodeError` with the user's line that raised it."""
     try:
         yield
     except UserCodeError:
         raise
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        users = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
+        users = [frame for frame in frames if folder.holds(Path(frame.filename))]
         where = [f" ({Path(f.filename).name}, line {f.lineno}, in {f.name})" for f in users[-1:]]
-        raise UserCodeError(f"{what} raised {type(error).__name__}: {error}{''.join(where)}") from error
+        said = f"{what} raised {type(error).__name__}: {error}{''.join(where)}{folder.advice(error)}"
+        raise UserCodeError(said) from error

@@ -1,60 +1,113 @@
 """From a model's folder to the handler of its endpoint: what can be looked up is looked up here, once."""
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import attrs
 
 from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import Hardware
 from modelyard.core.http import Handler
-from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
-from modelyard.serving import user_functions
+from modelyard.serving import user_functions, weights
+from modelyard.serving.batching import Batcher
 from modelyard.serving.context import Context, system_properties
 from modelyard.serving.errors import answering, blamed
-from modelyard.serving.steps import JSON, compose
+from modelyard.serving.model_folder import ModelFolder
+from modelyard.serving.steps import JSON, Defaults, batcher_of, compose, predict_of
+from modelyard.serving.user_functions import UserFunctions
 
-_log = get_logger(__name__)
+
+@attrs.frozen
+class LoadedModel:
+    """A model that is ready to be asked.
+
+    ``handler``: what a request passes through; ``codecs``: of the default input and output;
+    ``is_async``: whether a request may wait for an event loop; ``batcher``: where requests wait for
+    each other, if they do.
+    """
+
+    handler: Handler
+    codecs: CodecTable
+    is_async: bool = False
+    batcher: Batcher | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """How a model is served, as far as its handler is concerned.
+
+    ``default_accept``: what a client gets that does not say; ``strict``: the toolkit's version whose
+    quirks are wanted; ``device``: the index of the device that the model is on; ``batch_size`` and
+    ``max_batch_delay``: requests that are predicted at once, and seconds that one may wait for others;
+    ``codecs``: options of codecs by their name; ``metrics``: what the context of the user's functions
+    offers as such.
+    """
+
+    default_accept: str = JSON
+    strict: str = ""
+    device: int = 0
+    batch_size: int = 1
+    max_batch_delay: float = 0.0
+    codecs: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    metrics: Any = None
 
 
 def build_handler(
-    model_dir: Path,
-    plugins: PluginManager,
-    hardware: Hardware,
-    *,
-    program: str | None = None,
-    default_accept: str = JSON,
+    folder: ModelFolder, plugins: PluginManager, hardware: Hardware, options: Options | None = None
 ) -> Handler:
-    """Load the model of `model_dir` and return the handler of its endpoint.
+    """Return the handler of `load_model`, which answers without a server: ``handler(Request(...))``."""
+    return load_model(folder, plugins, hardware, options or Options()).handler
 
-    `program`: the inference script, ``inference.py`` if there is one; `default_accept`: what a
-    client gets that does not say. The model's folder becomes the working directory. Raises
-    `UserCodeError` where the model cannot be loaded.
+
+def load_model(
+    folder: ModelFolder, plugins: PluginManager, hardware: Hardware, options: Options
+) -> LoadedModel:
+    """Load the model of a folder and put together what a request passes through.
+
+    The model's folder becomes the working directory. Raises `UserCodeError` where the model cannot be
+    loaded.
     """
-    root = _unwrapped(model_dir).absolute()
-    os.chdir(root)
-    with blamed("the inference script", root):
-        functions = user_functions.load(root, program)
-    properties = system_properties(root)
-    if functions.model_fn:
-        with blamed("model_fn", root):
-            model = functions.model_fn(str(root), Context(properties))
-    else:
-        model = hardware.load(root)
-    plugins.model_loaded(model, root)
-    if not functions.predict_fn and not functions.transform_fn:
-        model = hardware.place(model)
-    codecs = CodecTable.of(plugins.codecs, default_accept=default_accept)
-    steps = compose(functions, model, codecs, hardware)
-    # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
-    return answering(
-        plugins.wrap_handler(answering(lambda request: steps(request, Context(properties, request))))
+    os.chdir(folder.root)
+    with blamed("the inference script", folder):
+        functions = user_functions.load(folder)
+    gpu = None if hardware.device_type == "cpu" else options.device
+    properties = system_properties(folder.root, gpu_id=gpu, batch_size=options.batch_size)
+    context = partial(Context, properties, metrics=options.metrics)
+    model = _load(functions, hardware, folder, context())
+    plugins.model_loaded(model, folder.root)
+    if functions.leaves_the_model_to_us or not functions.model_fn:
+        model = hardware.place(model, options.device)
+    if not (functions.input_fn or functions.transform_fn):
+        hardware.place([0.0], options.device)  # So that no request waits until torch is imported.
+    if functions.model_warmup_fn:
+        with blamed("model_warmup_fn", folder):
+            functions.model_warmup_fn(str(folder.root), model, context())
+    codecs = CodecTable.of(
+        plugins.codecs,
+        default_accept=options.default_accept,
+        strict=options.strict,
+        options=options.codecs,
     )
+    batcher = batcher_of(functions, model, hardware, options.batch_size, options.max_batch_delay)
+    predict = batcher or predict_of(functions, model, hardware)
+    defaults = Defaults(codecs, hardware, options.device, strict=bool(options.strict))
+    steps = compose(functions, model, predict, defaults)
+    # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
+    handler = answering(
+        plugins.wrap_handler(answering(lambda request: steps(request, context(request=request))))
+    )
+    return LoadedModel(handler, codecs, functions.are_async, batcher)
 
 
-def _unwrapped(model_dir: Path) -> Path:
-    """Return the model's folder: the only folder in it, where an archive was made from its parent."""
-    entries = list(model_dir.iterdir())
-    if len(entries) != 1 or not entries[0].is_dir() or entries[0].name == "code":
-        return model_dir
-    _log.warning("the archive was made from the parent of the model's folder", folder=entries[0].name)
-    return entries[0]
+def _load(functions: UserFunctions, hardware: Hardware, folder: ModelFolder, context: Context) -> object:
+    if functions.pre_model_fn:
+        with blamed("pre_model_fn", folder):
+            functions.pre_model_fn(str(folder.root), context)
+    if functions.model_fn:
+        with blamed("model_fn", folder):
+            return functions.model_fn(str(folder.root), context)
+    model = weights.load(folder, functions.module) if functions.module else None
+    return hardware.load(folder.root) if model is None else model

@@ -6,6 +6,7 @@ than its slot has is handed the context. Unlike there, a further parameter with 
 handed it when it is called ``context``, and a keyword-only ``context`` works.
 """
 
+import functools
 import importlib.util
 import inspect
 import sys
@@ -18,60 +19,74 @@ import attrs
 
 from modelyard.core.errors import UserCodeError
 from modelyard.core.log import get_logger
+from modelyard.serving import parking
+from modelyard.serving.model_folder import ModelFolder
 
 _log = get_logger(__name__)
 
 Function = Callable[..., Any]
 """A user's function in a common form: its arguments, and always the context as the last one."""
 
-_SLOTS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
+_SLOTS = {
+    "pre_model_fn": 1,
+    "model_fn": 1,
+    "model_warmup_fn": 2,
+    "input_fn": 2,
+    "predict_fn": 2,
+    "batch_predict_fn": 2,
+    "output_fn": 2,
+    "transform_fn": 4,
+}
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-
-_PACKAGING = (
-    "The archive must hold the model's files at its top and the script in code/: make it inside the model's "
-    "folder (cd my_model && tar czvf ../model.tar.gz *), not from its parent, and look with "
-    "tar tvf model.tar.gz"
-)
-
 
 @attrs.frozen
 class UserFunctions:
-    """What the inference script defines; None where it leaves a step to the default."""
+    """What the inference script defines; None where it leaves a step to the default.
 
+    ``module``: the script itself; ``are_async``: whether one of the functions is ``async def``.
+    """
+
+    module: ModuleType | None = attrs.field(default=None, eq=False)
+    are_async: bool = False
+    pre_model_fn: Function | None = None
     model_fn: Function | None = None
+    model_warmup_fn: Function | None = None
     input_fn: Function | None = None
     predict_fn: Function | None = None
+    batch_predict_fn: Function | None = None
     output_fn: Function | None = None
     transform_fn: Function | None = None
 
+    @property
+    def leaves_the_model_to_us(self) -> bool:
+        """Whether nothing of the user's own calls the model, so that it may be moved to its device."""
+        return not (self.predict_fn or self.batch_predict_fn or self.transform_fn)
 
-def load(model_dir: Path, program: str | None) -> UserFunctions:
-    """Return the functions of `program` in ``code/`` or in `model_dir` itself.
+    @property
+    def predict_is_async(self) -> bool:
+        """Whether ``predict_fn`` is an ``async def``."""
+        return _is_async(getattr(self.module, "predict_fn", None))
 
-    Without a program ``inference.py`` is looked for, and its absence leaves everything to the
-    defaults. Raises `UserCodeError` for a program that is named and missing, a module that cannot
-    be imported, and functions that do not go together.
+
+def load(folder: ModelFolder) -> UserFunctions:
+    """Return the functions of the folder's script; none, where all is left to the defaults.
+
+    Raises `UserCodeError` for functions that do not go together, and what the script raises.
     """
-    found_at = _find((model_dir / "code", model_dir), program or "inference.py")
-    if found_at is None and program:
-        raise UserCodeError(
-            f"{program} is neither in code/ nor at the top of the model archive. {_PACKAGING}"
-        )
-    if found_at is None:
+    if folder.program is None:
         return UserFunctions()
-    folder, path = found_at
-    if (folder / "requirements.txt").is_file():
-        _log.warning("requirements.txt is not installed: the endpoint uses the packages of this environment")
-    module = _import(path, folder)
-    found = {name: getattr(module, name, None) for name in _SLOTS}
+    module = _import(folder.program, folder.import_path)
+    found = {name: function for name in _SLOTS if (function := getattr(module, name, None))}
     functions = UserFunctions(
-        **{name: with_context(function, name, _SLOTS[name]) for name, function in found.items() if function}
+        module,
+        any(map(_is_async, found.values())),
+        **{name: with_context(function, name, _SLOTS[name]) for name, function in found.items()},
     )
-    steps = [name for name in ("input_fn", "predict_fn", "output_fn") if found[name]]
+    steps = [name for name in ("input_fn", "predict_fn", "batch_predict_fn", "output_fn") if name in found]
     if functions.transform_fn and steps:
         raise UserCodeError(
-            f"{path.name} defines transform_fn and {', '.join(steps)}: transform_fn does all three steps, so "
-            "define either it or them"
+            f"{folder.program.name} defines transform_fn and {', '.join(steps)}: transform_fn does all the "
+            "steps, so define either it or them"
         )
     return functions
 
@@ -83,8 +98,8 @@ def with_context(function: Any, name: str, slots: int) -> Function:
     """
     if not callable(function):
         raise UserCodeError(f"{name} must be a function, not {function!r}")
-    if inspect.iscoroutinefunction(function):
-        raise UserCodeError(f"{name} is async: it would be called without being awaited; use a plain def")
+    if _is_async(function):
+        function = _waited(function)
     signature = inspect.signature(function)
     positional = [p for p in signature.parameters.values() if p.kind in _POSITIONAL]
     required = [p for p in positional if p.default is p.empty]
@@ -106,22 +121,32 @@ def with_context(function: Any, name: str, slots: int) -> Function:
     return wrapped
 
 
-def _find(folders: Iterable[Path], program: str) -> tuple[Path, Path] | None:
-    """Return the folder that holds `program`, also given without its ``.py``, and the file."""
-    candidates = ((folder, folder / name) for folder in folders for name in (program, f"{program}.py"))
-    return next(((folder, path) for folder, path in candidates if path.is_file()), None)
+def _is_async(function: Any) -> bool:
+    """Tell whether a call of `function` gives something to be awaited, or to be iterated while waiting."""
+    call = getattr(function, "func", function)  # of a partial
+    if not inspect.isroutine(call):
+        call = type(call).__call__
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
 
 
-def _import(path: Path, folder: Path) -> ModuleType:
-    """Import the file as a module of its own name; its folder is first on the path as for a script.
+def _waited(function: Any) -> Function:
+    """Return an async function as a plain one, which waits while other requests go on."""
 
-    `folder` follows, which is another one for a program such as ``pkg/inference.py``.
-    """
+    @functools.wraps(function, updated=())
+    def waited(*args: Any, **named: Any) -> Any:
+        given = function(*args, **named)
+        return parking.wait(given) if inspect.isawaitable(given) else parking.iterate(given)
+
+    return waited
+
+
+def _import(path: Path, import_path: Iterable[Path]) -> ModuleType:
+    """Import the file as a module of its own name, with the folders of `import_path` first on the path."""
     name = path.stem if path.stem not in sys.modules else f"modelyard_user_{path.stem}"
-    sys.path[:0] = dict.fromkeys((str(path.parent), str(folder)))
+    sys.path[:0] = map(str, import_path)
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserCodeError(f"{path.name} is not a Python file: the program of an endpoint must end in .py")
+    assert spec is not None  # noqa: S101 - a script's name ends in .py
+    assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

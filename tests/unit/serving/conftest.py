@@ -8,7 +8,8 @@ import pytest
 from modelyard.core.http import Request
 from modelyard.core.manager import PluginManager
 from modelyard.hardware.cpu import CpuHardware
-from modelyard.serving.handler import build_handler
+from modelyard.serving import model_folder
+from modelyard.serving.handler import Options, build_handler
 
 
 @pytest.fixture(autouse=True)
@@ -51,17 +52,22 @@ def model(tmp_path):
     return ModelFolder(tmp_path / "model")
 
 
+def nothing_to_unpack(archive, into):
+    raise AssertionError(f"{archive} was not to be unpacked")
+
+
 @pytest.fixture
 def build(model):
     """Build the handler of the model folder, with these plugins besides the built-in ones."""
 
-    def make(source=None, *plugins, hardware=None, **options):
+    def make(source=None, *plugins, hardware=None, program="", **options):
         if source is not None:
             model.script(source)
         manager = PluginManager.builtin()
         for number, plugin in enumerate(plugins):
             manager.register(plugin, f"plugin-{number}")
-        return build_handler(model.path, manager, hardware or CpuHardware(), **options)
+        folder = model_folder.find(model.path, nothing_to_unpack, model.path.parent, program=program)
+        return build_handler(folder, manager, hardware or CpuHardware(), Options(**options))
 
     return make
 

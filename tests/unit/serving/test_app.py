@@ -1,24 +1,19 @@
-"""The ASGI application by itself, and the in-endpoint program with a real server and real clients."""
+"""The ASGI application by itself."""
 
 import asyncio
-import contextlib
-import http.client
+import itertools
 import json
 import logging
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from modelyard.core.codecs import CodecTable
 from modelyard.core.http import Response
 from modelyard.serving.app import Application
+from modelyard.serving.engine import Engine, State
+from modelyard.serving.handler import LoadedModel
+from modelyard.serving.settings import ServerSettings
 
 PATIENCE = 20.0
 
@@ -44,13 +39,22 @@ class Answer:
         return json.loads(self.body)
 
 
+class Uncounted:
+    def observe(self, status, seconds):
+        pass
+
+    def state(self, *, ready, queued):
+        pass
+
+    def flush(self):
+        pass
+
+
 @pytest.fixture
 def send():
     """Send one request to an application; return its answer, or None if there was none."""
-    executor = ThreadPoolExecutor(1)
 
-    def make(method, path, *parts, handler=echo, headers=(), **options):
-        application = Application(handler, executor, **options)
+    def make(method, path, *parts, handler=echo, headers=(), load=None, gone_after=None, **options):
         messages = [
             part if isinstance(part, dict) else {"type": "http.request", "body": part, "more_body": True}
             for part in parts
@@ -61,18 +65,35 @@ def send():
         sent = []
 
         async def receive():
-            return make.unread.pop(0)
+            if make.unread:
+                return make.unread.pop(0)
+            while gone_after is None or len(sent) < gone_after:
+                await asyncio.sleep(0.001)
+            return GONE
 
         async def take(message):
             sent.append(message)
 
         raw = [(key.encode("latin-1"), value.encode("latin-1")) for key, value in headers]
         scope = {"type": "http", "method": method, "path": path, "headers": raw}
-        asyncio.run(application(scope, receive, take))
+
+        async def main():
+            loaded = LoadedModel(handler, CodecTable({}))
+            engine = Engine(load or (lambda: loaded), ServerSettings())
+            application = Application(engine, Uncounted(), **{"max_body": 1000, **options})
+            engine.start()
+            while load is None and engine.state is not State.READY:
+                await asyncio.sleep(0.001)
+            try:
+                await asyncio.wait_for(application(scope, receive, take), PATIENCE)
+            finally:
+                engine.stop()
+                engine.join(PATIENCE)
+
+        asyncio.run(main())
         return Answer(sent) if sent else None
 
-    yield make
-    executor.shutdown()
+    return make
 
 
 GONE = {"type": "http.disconnect"}
@@ -85,7 +106,9 @@ def test_ping(send, method):
     assert answer.headers["content-length"] == "0"
 
 
-@pytest.mark.parametrize("path", ["/", "/ping/", "/invocations/foo", "//ping", "", "/PING", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/", "/ping/", "/invocations/foo", "//ping", "", "/PING", "/models", "/endpoints/a/invocations/x"]
+)
 def test_there_is_nothing_else(send, path):
     answer = send("GET", path)
     assert (answer.status, answer.json["code"]) == (404, "not_found")
@@ -134,7 +157,12 @@ def test_a_body_may_come_in_parts(send, parts, body):
 
 @pytest.mark.parametrize("path", ["/ping", "/nowhere", "/invocations"])
 def test_every_answer_has_the_requests_id(send, path):
-    assert send("GET", path, headers=[("x-request-id", "ünusual id")]).headers["x-request-id"] == "ünusual id"
+    assert send("GET", path, headers=[("x-request-id", "my-id")]).headers["x-request-id"] == "my-id"
+
+
+@pytest.mark.parametrize("odd", ["ünusual", "two words", "x" * 129, ""])
+def test_an_id_that_is_none_is_replaced(send, odd):
+    assert len(send("GET", "/ping", headers=[("x-request-id", odd)]).headers["x-request-id"]) == 16
 
 
 def test_a_request_without_an_id_is_given_one(send):
@@ -250,268 +278,111 @@ def test_a_response_that_cannot_be_sent_is_a_500(send, caplog, response):
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
 def test_what_is_not_http_is_left_alone(kind):
-    asyncio.run(Application(echo, None)({"type": kind}, None, None))
+    application = Application(Engine(lambda: None, ServerSettings()), Uncounted(), max_body=1)
+    asyncio.run(application({"type": kind}, None, None))
 
 
-# -- the program -------------------------------------------------------------------------------
-
-ECHO = """
-def model_fn(model_dir): return None
-def transform_fn(model, body, content_type, accept): return body, content_type
-"""
+# -- readiness ---------------------------------------------------------------------------------
 
 
-class Server:
-    """The in-endpoint program over a model folder."""
+def test_ping_says_why_it_is_not_ready(send):
+    release = threading.Event()
 
-    def __init__(self, base, **environ):
-        self.base = base
-        self.log = base / "log"
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("SAGEMAKER_")}
-        told = {"SAGEMAKER_BASE_DIR": str(base), "SAGEMAKER_BIND_TO_PORT": "0"}
-        fd = environ.get("MODELYARD_LISTEN_FD")
-        with self.log.open("wb") as log:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "modelyard.serving"],
-                env=kept | told | environ,
-                stdout=log,
-                stderr=log,
-                pass_fds=[int(fd)] if fd else [],
-            )
+    def load():
+        release.wait(PATIENCE)
+        return LoadedModel(echo, CodecTable({}))
 
-    def wait(self):
-        return self.popen.wait(PATIENCE)
-
-    def wait_for(self, pattern):
-        deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(pattern, self.log.read_text())):
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.popen.poll() is None, self.log.read_text()
-            time.sleep(0.01)
-        return found[1] if found.groups() else found[0]
-
-    @property
-    def port(self):
-        return int(self.wait_for(r"model loaded, serving host='127.0.0.1' port=(\d+)"))
-
-    def ask(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        with contextlib.closing(connection):
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
-
-    def say(self, text):
-        """Send raw bytes, and return everything that is answered until the server closes."""
-        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
-            connection.sendall(text)
-            return b"".join(iter(lambda: connection.recv(65536), b""))
+    threading.Timer(0.2, release.set).start()
+    answer = send("GET", "/ping", load=load)
+    assert (answer.status, answer.json["code"]) == (503, "not_ready")
+    assert answer.json["error"] == "the model is being loaded"
 
 
-@pytest.fixture
-def serve(tmp_path):
-    """Serve a script; what it starts is ended with the test."""
-    servers = []
+def test_ping_is_about_the_endpoint_and_not_this_worker_alone(send):
+    release = threading.Event()
 
-    def make(script=ECHO, *, output=True, **environ):
-        base = tmp_path / f"ml-{len(servers)}"
-        (base / "model" / "code").mkdir(parents=True)
-        (base / "model" / "code" / "inference.py").write_text(script)
-        if output:
-            (base / "output").mkdir()
-        servers.append(Server(base, **environ))
-        return servers[-1]
+    def load():
+        release.wait(PATIENCE)
+        return LoadedModel(echo, CodecTable({}))
 
-    yield make
-    for server in servers:
-        if server.popen.poll() is None:
-            server.popen.kill()
-            server.wait()
+    threading.Timer(0.2, release.set).start()
+    assert send("GET", "/ping", load=load, is_ready=lambda: True).status == 200
 
 
-def test_a_real_server(serve):
-    server = serve(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")
-    status, headers, body = server.ask("GET", "/ping", headers={"X-Request-Id": "abc"})
-    assert (status, body, headers["x-request-id"]) == (200, b"", "abc")
-    assert "server" not in headers
-
-    assert server.ask("HEAD", "/ping")[0] == 200
-    assert server.ask("GET", "/ping?a=b")[0] == 200
-    assert server.ask("GET", "/nowhere")[0] == 404
-    status, headers, _ = server.ask("GET", "/invocations")
-    assert (status, headers["allow"]) == (405, "POST")
-
-    status, headers, body = server.ask("POST", "/invocations", b"\x00\xff", {"Content-Type": "image/png"})
-    assert (status, headers["content-type"], body) == (200, "image/png", b"\x00\xff")
-
-    status, headers, body = server.ask("POST", "/invocations", b"x" * 2**20, {"Content-Type": "image/png"})
-    assert (status, len(body)) == (200, 2**20)
-
-    in_chunks = iter([b"ab", b"c"])
-    assert server.ask("POST", "/invocations", in_chunks, {"Content-Type": "image/png"})[2] == b"abc"
-
-    server.popen.terminate()
-    assert server.wait() == 0, server.log.read_text()
+# -- pages -------------------------------------------------------------------------------------
 
 
-def test_a_body_over_the_limit_is_answered(serve):
-    server = serve(SAGEMAKER_MAX_PAYLOAD_IN_MB="1")
-    answer = server.say(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    chunk = b"%x\r\n%s\r\n" % (2**20 + 1, b"x" * (2**20 + 1))
-    answer = server.say(
-        b"POST /invocations HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk
-    )
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert server.ask("GET", "/ping")[0] == 200
+def test_pages_are_looked_at(send):
+    pages = {"/about": lambda headers: Response(headers["accept"].encode(), "text/plain")}
+    answer = send("GET", "/about", headers=[("accept", "text/html")], pages=pages)
+    assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"text/html", "text/plain")
+    assert send("POST", "/about", b"", pages=pages).headers["allow"] == "GET, HEAD"
+    assert "/about" in send("GET", "/nowhere", pages=pages).json["error"]
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        b"nonsense\r\n\r\n",
-        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /invocations HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
-    ],
-)
-def test_what_is_not_http_is_refused(serve, request_):
-    assert serve().say(request_).startswith(b"HTTP/1.1 400 ")
+# -- as SageMaker's runtime --------------------------------------------------------------------
 
 
-def test_a_socket_that_is_passed_on(serve):
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = serve(MODELYARD_LISTEN_FD=str(listening.fileno()))
-        assert server.port == listening.getsockname()[1]
-    assert server.ask("GET", "/ping")[0] == 200
+def test_the_path_of_sagemakers_runtime(send):
+    answer = send("POST", "/endpoints/my-model/invocations", b"1,2", headers=[("content-type", "text/csv")])
+    assert (answer.status, answer.json[:2]) == (200, ["1,2", "text/csv"])
+    assert answer.headers["x-amzn-invoked-production-variant"] == "AllTraffic"
 
 
-def test_clients_of_a_socket_that_is_passed_on_wait_for_the_model(serve):
-    script = f"import time\ntime.sleep(0.5)\n{ECHO}"
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        serve(script, MODELYARD_LISTEN_FD=str(listening.fileno()))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        connection.request("GET", "/ping")
-        assert connection.getresponse().status == 200
+def test_an_endpoint_that_has_a_name_is_no_other(send):
+    path = "/endpoints/other/invocations"
+    assert send("POST", path, b"", name="mine").status == 404
+    assert send("POST", path, b"", name="other").status == 200
+    assert send("GET", path).status == 405
 
 
-SLOW = """
-import os, time
-def model_fn(model_dir): return model_dir
-def transform_fn(model, body, content_type, accept):
-    print("in flight", flush=True)
-    while not os.path.exists(model + "/go"):
-        time.sleep(0.01)
-    return "done", "text/plain"
-"""
+@pytest.mark.parametrize("name", ["-a", "a--b", "a_b", "..", "a" * 64, "%2e%2e", "a/b"])
+def test_what_is_no_endpoints_name_is_no_page(send, name):
+    assert send("POST", f"/endpoints/{name}/invocations", b"").status == 404
 
 
-def test_ping_answers_while_the_model_is_busy_and_sigterm_waits_for_it(serve):
-    server = serve(SLOW)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(server.ask, "POST", "/invocations", b"")
-        server.wait_for("in flight")
-        assert server.ask("GET", "/ping")[0] == 200
-        server.popen.terminate()
-        time.sleep(0.3)
-        (server.base / "model" / "go").touch()
-        status, _, body = asked.result(PATIENCE)
-    assert (status, body) == (200, b"done")
-    assert server.wait() == 0, server.log.read_text()
+def test_an_error_is_told_as_the_runtime_tells_it(send):
+    failing = answering(Response(b'{"error": "no"}', status=422))
+    answer = send("POST", "/endpoints/a/invocations", b"", handler=failing)
+    assert (answer.status, answer.headers["x-amzn-errortype"]) == (422, "ModelError")
 
 
-def test_a_client_that_leaves_does_not_disturb_the_next(serve):
-    server = serve(SLOW)
-    for head in (b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab", b"POST /inv"):
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
-            connection.sendall(head)
-    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
-        connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-        server.wait_for("in flight")
-    (server.base / "model" / "go").touch()
-    assert server.ask("POST", "/invocations", b"")[2] == b"done"
-    assert server.log.read_text().count("in flight") == 2
+# -- answers in pieces -------------------------------------------------------------------------
 
 
-def test_a_model_that_calls_exit_does_not_end_the_endpoint(serve):
-    script = """
-import sys
-def model_fn(model_dir): return None
-def transform_fn(model, body, content_type, accept): sys.exit(1)
-"""
-    server = serve(script)
-    for _ in range(2):
-        status, _, body = server.ask("POST", "/invocations", b"")
-        assert (status, json.loads(body)["code"]) == (500, "model_error")
+def pieces():
+    yield b"a"
+    yield b""
+    yield b"b"
 
 
-@pytest.mark.parametrize("output", [True, False])
-def test_a_model_that_cannot_be_loaded_ends_the_program(serve, output):
-    server = serve("def model_fn(model_dir): raise ValueError('no weights')", output=output)
-    assert server.wait() == 1
-    said = "model_fn raised ValueError: no weights (inference.py, line 1, in model_fn)"
-    assert said in server.log.read_text()
-    assert "Traceback" in server.log.read_text()
-    failure = server.base / "output" / "failure"
-    assert failure.exists() == output
-    assert not output or failure.read_text() == said
+def test_an_answer_is_sent_piece_by_piece(send):
+    answer = send("POST", "/invocations", b"", handler=lambda _: Response(b"", "text/plain", chunks=pieces()))
+    assert [message.get("body") for message in answer.messages[1:]] == [b"a", b"b", b""]
+    assert [message.get("more_body", False) for message in answer.messages[1:]] == [True, True, False]
+    assert "content-length" not in answer.headers
 
 
-@pytest.mark.parametrize(
-    ("environ", "said"),
-    [
-        ({"SAGEMAKER_PROGRAM": "infrence.py"}, "infrence.py is neither in code/ nor"),
-        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "much"}, "ValueError: invalid literal"),
-        ({"SAGEMAKER_BIND_TO_PORT": "http"}, "ValueError: invalid literal"),
-        ({"SAGEMAKER_BASE_DIR": "/nowhere"}, None),
-    ],
-)
-def test_what_else_keeps_it_from_serving_is_recorded(serve, environ, said):
-    server = serve(**environ)
-    assert server.wait() == 1
-    if said:
-        assert (server.base / "output" / "failure").read_text().startswith(said)
-    else:
-        assert "/nowhere/model" in server.log.read_text()
+def test_a_client_that_leaves_ends_the_stream(send):
+    made = []
+
+    def endless():
+        try:
+            for number in itertools.count():
+                made.append(number)
+                yield b"x"
+        finally:
+            made.append("closed")
+
+    send("POST", "/invocations", b"", handler=lambda _: Response(b"", chunks=endless()), gone_after=3)
+    assert made[-1] == "closed"
 
 
-def test_a_port_that_is_taken(serve):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = serve(SAGEMAKER_BIND_TO_PORT=str(taken.getsockname()[1]))
-        assert server.wait() == 1
-    assert "in use" in (server.base / "output" / "failure").read_text()
+def test_a_stream_that_breaks_has_no_end(send, caplog):
+    def breaking():
+        yield b"a"
+        raise OSError("secret")
 
-
-def test_the_reason_is_cut_to_1024_bytes(serve):
-    server = serve("def model_fn(model_dir): raise ValueError('ü' * 2000 + chr(0xd800))")
-    assert server.wait() == 1
-    assert 1020 < len((server.base / "output" / "failure").read_bytes()) <= 1024
-
-
-def test_the_default_accept_comes_from_the_environment(serve):
-    script = "def model_fn(d): return None\ndef transform_fn(m, b, c, accept): return accept"
-    assert (
-        serve(script, SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="text/csv").ask("POST", "/invocations")[2]
-        == b"text/csv"
-    )
-    assert (
-        serve(script, SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="").ask("POST", "/invocations")[2]
-        == b"application/json"
-    )
-
-
-def test_the_model_is_loaded_and_called_on_one_thread(serve):
-    script = """
-import threading
-def model_fn(model_dir): return threading.get_ident()
-def transform_fn(model, body, content_type, accept): return str(model == threading.get_ident())
-"""
-    server = serve(script)
-    assert {server.ask("POST", "/invocations", b"")[2] for _ in range(3)} == {b"True"}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_server_whose_guard_has_gone_ends(serve):
-    assert serve(MODELYARD_GUARD_PID=str(2**22 + 1)).wait() == -signal.SIGTERM
+    with pytest.raises(OSError, match="secret"):
+        send("POST", "/invocations", b"", handler=lambda _: Response(b"", chunks=breaking()))
+    assert "the stream broke off" in caplog.text

@@ -122,11 +122,10 @@ def test_model_fn_is_blamed_with_its_line(build):
         build("def model_fn(model_dir):\n    return {}['weights']")
 
 
-def test_a_folder_without_a_model_and_without_a_script(build):
+def test_a_folder_without_a_model_and_without_a_script(model, build):
     pytest.importorskip("torch", reason="the default model_fn is torch's")
-    with pytest.raises(
-        UserCodeError, match=r"must hold model.pt, or exactly one .pt or .pth file; it holds none"
-    ):
+    model.write("notes.txt")
+    with pytest.raises(UserCodeError, match="must hold model.pt, or else exactly one"):
         build()
 
 
@@ -417,6 +416,180 @@ def middleware(wrap):
     return SimpleNamespace(modelyard_wrap_handler=hookimpl(lambda handler: wrap(handler)))
 
 
+# -- what the model is told, and what it tells -------------------------------------------------
+
+
+def test_what_is_before_and_after_model_fn(model, ask):
+    source = """
+    calls = []
+    def pre_model_fn(model_dir): calls.append(("before", model_dir))
+    def model_fn(model_dir): calls.append("load"); return "model"
+    def model_warmup_fn(model_dir, model, context): calls.append(("after", model, context.get_request_id()))
+    def transform_fn(model, body, content_type, accept): return calls
+    """
+    assert json.loads(ask(source).body) == [["before", str(model.path)], "load", ["after", "model", ""]]
+
+
+@pytest.mark.parametrize("name", ["pre_model_fn", "model_warmup_fn"])
+def test_what_is_around_model_fn_is_blamed_too(build, name):
+    source = f"""
+    def {name}(*a): raise OSError("no")
+    def model_fn(model_dir): return 1
+    def transform_fn(*a): return 1
+    """
+    with pytest.raises(UserCodeError, match=rf"^{name} raised OSError: no .inference.py, line 2"):
+        build(source)
+
+
+OWN_ERRORS = {
+    "InferenceError('no such\\ncity')": (422, "refused", "no such city"),
+    "InferenceError('gone', 410)": (410, "refused", "gone"),
+    "Toolkit(418, 'teapot', 'phrase')": (418, "refused", "teapot"),
+    "TorchServe('busy', 503)": (503, "model_error", "busy"),
+    "Odd('x', True)": (500, "model_error", "the model raised Odd"),
+    "Odd('x', 200)": (500, "model_error", "the model raised Odd"),
+    "MemoryError()": (507, "out_of_memory", "ran out of memory"),
+    "RuntimeError('CUDA out of memory. Tried to allocate')": (507, "out_of_memory", "ran out of memory"),
+}
+
+
+@pytest.mark.parametrize("raised", OWN_ERRORS)
+def test_the_users_own_errors_choose_their_status(ask, raised):
+    source = f"""
+    from modelyard.core.errors import InferenceError
+
+    class Toolkit(Exception):
+        def __init__(self, status_code, message, phrase):
+            self.status_code, self.message, self.phrase = status_code, message, phrase
+
+    class TorchServe(Exception):
+        def __init__(self, message, error_code):
+            self.message, self.error_code = message, error_code
+
+    class Odd(Exception):
+        def __init__(self, message, status_code):
+            self.status_code = status_code
+
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept): raise {raised}
+    """
+    status, code, said = OWN_ERRORS[raised]
+    answer = ask(source)
+    assert (answer.status, json.loads(answer.body)["code"]) == (status, code)
+    assert said in json.loads(answer.body)["error"]
+
+
+# -- functions that wait, and answers in pieces ------------------------------------------------
+
+
+def test_async_functions_are_awaited(ask):
+    source = """
+    import asyncio
+    async def model_fn(model_dir): await asyncio.sleep(0); return 2
+    async def input_fn(body, content_type): return int(body)
+    async def predict_fn(value, model): await asyncio.sleep(0); return value * model
+    async def output_fn(prediction, accept, context):
+        context.set_response_status(201)
+        return str(prediction), "text/plain"
+    """
+    answer = ask(source, b"21")
+    assert (answer.status, answer.body, answer.content_type) == (201, b"42", "text/plain")
+
+
+def chunks(answer):
+    assert answer.body == b""
+    return list(answer.chunks)
+
+
+STREAM = """
+def model_fn(model_dir): return None
+def transform_fn(model, body, content_type, accept):
+    yield "one"
+    yield b"two"
+    yield {"n": 3}
+"""
+
+
+def test_a_generator_is_sent_as_it_is_made(ask):
+    answer = ask(STREAM, accept="text/plain")
+    assert (answer.content_type, chunks(answer)) == ("text/plain", [b"one", b"two", b'{"n":3}'])
+
+
+def test_a_generator_becomes_events_where_they_are_asked_for(ask):
+    answer = ask(STREAM, accept="text/event-stream")
+    assert answer.content_type == "text/event-stream"
+    assert chunks(answer) == [b"data: one\n\n", b"two", b'data: {"n":3}\n\n']
+
+
+def test_an_async_generator_is_sent_as_it_is_made(ask):
+    source = STREAM.replace("def transform_fn", "async def transform_fn")
+    assert chunks(ask(source, accept="text/plain")) == [b"one", b"two", b'{"n":3}']
+
+
+def test_a_generator_with_its_content_type(ask):
+    source = """
+    def model_fn(model_dir): return None
+    def output_fn(prediction, accept): return (word for word in ("a", "b\\nc")), "text/event-stream"
+    def predict_fn(value, model): return value
+    def input_fn(body, content_type): return body
+    """
+    assert chunks(ask(source)) == [b"data: a\n\n", b"data: b\ndata: c\n\n"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "pieces"),
+    [
+        ("", "application/jsonlines", [b"[1.0]\n", b"[2.0]\n"]),
+        ("application/json", "application/jsonlines", [b"[1.0]\n", b"[2.0]\n"]),
+        ("text/event-stream", "text/event-stream", [b"data: [1.0]\n\n", b"data: [2.0]\n\n"]),
+    ],
+)
+def test_what_predict_fn_yields_is_written_one_by_one(ask, accept, content_type, pieces):
+    source = """
+    def model_fn(model_dir): return None
+    def input_fn(body, content_type): return body
+    def predict_fn(value, model):
+        yield [1.0]
+        yield [2.0]
+    """
+    answer = ask(source, accept=accept)
+    assert (answer.content_type, chunks(answer)) == (content_type, pieces)
+
+
+def test_what_predict_fn_yields_is_not_written_as_anything_else(ask):
+    source = """
+    def model_fn(model_dir): return None
+    def input_fn(body, content_type): return body
+    def predict_fn(value, model): yield 1
+    """
+    answer = ask(source, accept="application/x-npy")
+    assert (answer.status, json.loads(answer.body)["code"]) == (406, "not_acceptable")
+
+
+def test_a_generator_that_fails_at_once_is_a_500(ask):
+    answer = ask(STREAM.replace('yield "one"', "raise OSError"))
+    assert (answer.status, answer.chunks) == (500, None)
+
+
+def test_a_generator_without_anything(ask):
+    answer = ask("def model_fn(d): return 1\ndef transform_fn(*a):\n    if False: yield 1")
+    assert b"".join(chunks(answer)) == b""
+
+
+# -- the toolkit's quirks ----------------------------------------------------------------------
+
+
+def test_strict_answers_with_the_accept_header_as_content_type(ask):
+    source = """
+    def model_fn(model_dir): return None
+    def input_fn(body, content_type): return [1, 2]
+    def predict_fn(value, model): return value
+    """
+    for strict, content_type in (("", "text/csv"), ("2.0.25", "text/csv, application/json")):
+        answer = ask(source, accept="text/csv, application/json", strict=strict)
+        assert (answer.content_type, answer.body) == (content_type, b"1\n2\n")
+
+
 def test_middleware_sees_every_response_errors_included(build):
     seen = []
 
@@ -513,9 +686,11 @@ from pathlib import Path
 sys.modules["torch"] = None  # As if it were not installed: an import of it is an ImportError.
 from modelyard.core.http import Request
 from modelyard.core.manager import PluginManager
+from modelyard.serving import model_folder
 from modelyard.serving.handler import build_handler
 plugins = PluginManager.builtin()
-handler = build_handler(Path(sys.argv[1]), plugins, plugins.hardware.create("cpu"))
+folder = model_folder.find(Path(sys.argv[1]), None, Path("unused"))
+handler = build_handler(folder, plugins, plugins.hardware.create("cpu"))
 print(handler(Request(b"1")).body.decode())
 """
 

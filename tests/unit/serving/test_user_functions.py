@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from modelyard.core.errors import UserCodeError
-from modelyard.serving.user_functions import UserFunctions, load, with_context
+from modelyard.serving import model_folder, user_functions
+from modelyard.serving.user_functions import UserFunctions, with_context
 
 CONTEXT = object()
 
@@ -16,6 +17,11 @@ class CallableObject:
 
 def optional_context(data, model, context=None):
     return data, model, context
+
+
+def load(model, program=""):
+    folder = model_folder.find(model.path, None, model.path.parent, program=program)
+    return user_functions.load(folder)
 
 
 def called(function, name="predict_fn", slots=2):
@@ -92,12 +98,25 @@ def test_what_is_not_a_function_is_refused(value):
         with_context(value, "input_fn", 2)
 
 
-def test_an_async_function_is_refused_for_nobody_would_await_it():
-    async def predict_fn(data, model):
-        return data
+class AsyncObject:
+    async def __call__(self, data, model):
+        return data, model
 
-    with pytest.raises(UserCodeError, match="predict_fn is async"):
-        with_context(predict_fn, "predict_fn", 2)
+
+async def async_function(data, model, context):
+    return data, model, context
+
+
+async def async_generator(data, model):
+    yield data
+    yield model
+
+
+def test_async_functions_of_every_kind_are_awaited():
+    assert called(async_function) == ("a", "b", CONTEXT)
+    assert called(AsyncObject()) == ("a", "b")
+    assert called(functools.partial(async_function, "x"), slots=1) == ("x", "a", CONTEXT)
+    assert list(called(async_generator)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("name", "slots"), [("model_fn", 1), ("transform_fn", 4)])
@@ -110,26 +129,27 @@ def test_the_other_slots(name, slots):
 
 
 def test_without_a_script_everything_is_default(model):
-    assert load(model.path, None) == UserFunctions()
+    model.write("model.pt")
+    assert load(model) == UserFunctions()
 
 
 @pytest.mark.parametrize("place", ["code/inference.py", "inference.py"])
 def test_the_script_is_in_code_or_on_top(model, place):
     model.script("def model_fn(model_dir): return model_dir", place)
-    assert load(model.path, None).model_fn("here", CONTEXT) == "here"
+    assert load(model).model_fn("here", CONTEXT) == "here"
 
 
 def test_code_wins_over_the_top(model):
     model.script("def model_fn(model_dir): return 'code'")
     model.script("def model_fn(model_dir): return 'top'", "inference.py")
-    assert load(model.path, None).model_fn("", CONTEXT) == "code"
+    assert load(model).model_fn("", CONTEXT) == "code"
 
 
 @pytest.mark.parametrize("program", ["serve.py", "serve", "pkg/serve.py"])
 def test_a_program_that_is_named(model, program):
     path = f"code/{program.removesuffix('.py')}.py"
     model.script("def model_fn(model_dir): return __name__", path)
-    assert load(model.path, program).model_fn("", CONTEXT) == "serve"
+    assert load(model, program).model_fn("", CONTEXT) == "serve"
 
 
 @pytest.mark.parametrize("program", ["serve.py", "inference.py", "my_model/serve.py"])
@@ -138,13 +158,13 @@ def test_a_program_that_is_named_and_missing_is_an_error_with_advice(model, prog
     with pytest.raises(
         UserCodeError, match=rf"^{program} is neither in code/ .*tar czvf \.\./model\.tar\.gz \*"
     ):
-        load(model.path, program)
+        load(model, program)
 
 
 def test_a_program_that_is_not_python(model):
     model.script("", "code/serve.sh")
     with pytest.raises(UserCodeError, match=r"serve.sh is not a Python file"):
-        load(model.path, "serve.sh")
+        load(model, "serve.sh")
 
 
 def test_siblings_and_packages_are_imported(model):
@@ -159,7 +179,7 @@ def test_siblings_and_packages_are_imported(model):
             return sibling_of_it.WORD, word.WORD
         """
     )
-    assert load(model.path, None).model_fn("", CONTEXT) == ("sibling", "package")
+    assert load(model).model_fn("", CONTEXT) == ("sibling", "package")
 
 
 def test_a_program_in_a_folder_sees_both_its_folder_and_code(model):
@@ -169,41 +189,41 @@ def test_a_program_in_a_folder_sees_both_its_folder_and_code(model):
         "import beside_it, above_it\ndef model_fn(d): return beside_it.WORD, above_it.WORD",
         "code/pkg/serve.py",
     )
-    assert load(model.path, "pkg/serve.py").model_fn("", CONTEXT) == ("beside", "above")
+    assert load(model, "pkg/serve.py").model_fn("", CONTEXT) == ("beside", "above")
 
 
 def test_a_class_of_the_script_can_be_found_by_its_module(model):
     model.script("import pickle\nclass Net: pass\ndef model_fn(d): return pickle.loads(pickle.dumps(Net()))")
-    assert type(load(model.path, None).model_fn("", CONTEXT)).__name__ == "Net"
+    assert type(load(model).model_fn("", CONTEXT)).__name__ == "Net"
 
 
 def test_a_program_called_like_an_imported_module_does_not_replace_it(model):
     import json
 
     model.script("def model_fn(model_dir): return __name__", "code/json.py")
-    assert load(model.path, "json.py").model_fn("", CONTEXT) == "modelyard_user_json"
+    assert load(model, "json.py").model_fn("", CONTEXT) == "modelyard_user_json"
     assert sys.modules["json"] is json
 
 
 @pytest.mark.parametrize("value", ["None", "False", "0", "''", "[]"])
 def test_what_is_falsy_is_absent(model, value):
     model.script(f"model_fn = input_fn = predict_fn = output_fn = transform_fn = {value}")
-    assert load(model.path, None) == UserFunctions()
+    assert load(model) == UserFunctions()
 
 
 def test_transform_fn_does_the_three_steps(model):
     model.script("def transform_fn(model, body, content_type, accept): pass\ninput_fn = None")
-    assert load(model.path, None).transform_fn is not None
+    assert load(model).transform_fn is not None
 
 
 @pytest.mark.parametrize("other", ["input_fn", "predict_fn", "output_fn"])
 def test_transform_fn_and_one_of_the_three_steps_do_not_go_together(model, other):
     model.script(f"def transform_fn(model, body, content_type, accept): pass\ndef {other}(a, b): pass")
     with pytest.raises(UserCodeError, match=rf"inference.py defines transform_fn and {other}:"):
-        load(model.path, None)
+        load(model)
 
 
 def test_a_function_with_the_wrong_arguments_is_named(model):
     model.script("def output_fn(prediction): pass")
     with pytest.raises(UserCodeError, match=r"^output_fn\(prediction\) does not fit"):
-        load(model.path, None)
+        load(model)

@@ -1,0 +1,63 @@
+"""What one worker may take of the machine: cores, memory, and how it gives memory back."""
+
+import ctypes
+import os
+import resource
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_MIB = 1024 * 1024
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many cores this process may use: those of its affinity, or of its container's quota."""
+    # macOS has no affinity.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return max(1, min(allowed, int(quota))) if quota else allowed
+
+
+def _quota(cgroup: Path) -> float:
+    """Return the cores that the container may use together, 0 if that is not limited."""
+    try:
+        if (file := cgroup / "cpu.max").is_file():
+            quota, period = file.read_text().split()
+        else:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+        return max(0.0, float(quota) / float(period))
+    except (OSError, ValueError):  # There is no such file, or it says "max".
+        return 0.0
+
+
+def share_cores(workers: int, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Have this worker's libraries use its share of the cores, unless the user has said how many.
+
+    To be called before the first import of torch.
+    """
+    if not any(name in environ for name in _THREAD_VARIABLES):
+        threads = str(max(1, cores() // workers))
+        environ.update(dict.fromkeys(_THREAD_VARIABLES, threads))
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what requests have freed for the next ones, where it is glibc's.
+
+    Left alone it returns the pages of every body above 128 KiB, to fault them in again one by one.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 64 * _MIB)
+        libc.mallopt(_M_TRIM_THRESHOLD, 256 * _MIB)
+
+
+def limit_memory(size: int) -> None:
+    """Let this process allocate `size` bytes of data at most; 0 for no limit."""
+    if size:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
