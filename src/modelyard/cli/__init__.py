@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from modelyard.__about__ import __version__
-from modelyard.cli import fit, in_job, jobs, one_job, plugins
+from modelyard.cli import endpoints, fit, in_job, jobs, one_job, plugins, predict, serve
 from modelyard.cli.parser import Parser
 from modelyard.core import log
 from modelyard.core.errors import ModelyardError
 
-_COMMANDS = (fit, jobs, one_job, plugins, in_job)
+_COMMANDS = (fit, jobs, one_job, serve, endpoints, predict, plugins, in_job)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +44,11 @@ def _parser() -> Parser:
     parser = Parser(
         prog="modelyard",
         description="SageMaker's way of training and serving, with every part a plugin.",
-        examples=("modelyard fit train.py --input train=data/", "modelyard jobs"),
+        examples=(
+            "modelyard fit train.py --input train=data/",
+            "modelyard jobs",
+            "modelyard serve model.tar.gz",
+        ),
     )
     parser.add_argument("--version", action="version", version=f"modelyard {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -1,12 +1,19 @@
-"""Find a backend and its jobs by the names on the command line."""
+"""Find a backend, its jobs and its endpoints by the names on the command line."""
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from modelyard.core.errors import JobError, JobNotFoundError
+from modelyard.core.errors import EndpointError, EndpointNotFoundError, JobError, JobNotFoundError
 
 if TYPE_CHECKING:
-    from modelyard.core.contracts import Backend, JobDescription, JobHandle
+    from modelyard.core.contracts import (
+        Backend,
+        EndpointDescription,
+        EndpointHandle,
+        JobDescription,
+        JobHandle,
+    )
 
 
 def backend_of(options: argparse.Namespace) -> "Backend":
@@ -42,10 +49,64 @@ def jobs_of(options: argparse.Namespace) -> "list[JobDescription]":
     return list(reversed(list(backend.jobs())))
 
 
-def _meant(backend: "Backend", name: str) -> str | None:
-    import difflib
+def endpoint_of(options: argparse.Namespace, name: str) -> "EndpointHandle":
+    """Return the live endpoint of that name.
 
+    Raises `EndpointNotFoundError`, with the name that was meant where the backend knows its endpoints,
+    and with the log of an endpoint that has failed.
+    """
+    backend = backend_of(options)
+    try:
+        return backend.endpoint(name)
+    except EndpointNotFoundError as error:
+        known = _endpoints(backend)
+        if failed := [endpoint for endpoint in known if endpoint.name == name and endpoint.reason]:
+            raise EndpointNotFoundError(f"{error}\nIts log is {failed[-1].log}") from error
+        live = [endpoint.name for endpoint in known if not endpoint.status.is_terminal]
+        if meant := _closest(name, live):
+            raise EndpointNotFoundError(f"{error}; did you mean {meant!r}?") from error
+        raise
+
+
+def endpoints_of(options: argparse.Namespace) -> "list[EndpointDescription]":
+    """Return the backend's endpoints, the newest first. Raises `EndpointError` where it cannot tell."""
+    from modelyard.core.contracts import EndpointListingBackend
+
+    backend = backend_of(options)
+    if not isinstance(backend, EndpointListingBackend):
+        raise EndpointError(
+            f"the backend {options.backend!r} does not list its endpoints; modelyard endpoints show NAME "
+            "shows one"
+        )
+    return _endpoints(backend)[::-1]
+
+
+def described_endpoint(options: argparse.Namespace) -> "EndpointDescription":
+    """Return the newest endpoint of that name, which may have ended where the backend knows it still.
+
+    Raises `EndpointNotFoundError`.
+    """
+    for endpoint in reversed(_endpoints(backend_of(options))):
+        if endpoint.name == options.name:
+            return endpoint
+    return endpoint_of(options, options.name).describe()
+
+
+def _endpoints(backend: "Backend") -> "list[EndpointDescription]":
+    """Return the endpoints that the backend knows, the oldest first; none where it does not tell."""
+    from modelyard.core.contracts import EndpointListingBackend
+
+    return list(backend.endpoints()) if isinstance(backend, EndpointListingBackend) else []
+
+
+def _meant(backend: "Backend", name: str) -> str | None:
     from modelyard.core.contracts import ListingBackend
 
     known = [job.name for job in backend.jobs()] if isinstance(backend, ListingBackend) else []
-    return next(iter(difflib.get_close_matches(name, known[::-1], n=1)), None)
+    return _closest(name, known[::-1])
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

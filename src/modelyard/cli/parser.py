@@ -57,7 +57,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
-        self._action_max_length = 14  # At least: argparse forgets that a command's name is indented.
+        self._action_max_length = 17  # At least: argparse forgets that a command's name is indented.
 
 
 class Collect(argparse.Action):

@@ -1,11 +1,18 @@
 """What every backend promises about endpoints, as tests."""
 
+import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from modelyard.core.contracts import Backend
+from modelyard.core.contracts import (
+    Backend,
+    EndpointHandle,
+    EndpointListingBackend,
+    ReloadableEndpoint,
+)
 from modelyard.core.errors import (
     EndpointExistsError,
     EndpointNotFoundError,
@@ -129,6 +136,42 @@ class EndpointPromises(BackendSetup):
         what = "after a deploy() that failed, endpoint()"
         refused(lambda: backend.endpoint(plan.endpoint_name), EndpointNotFoundError, what)
         self._can_be_deployed(backend, plan, tmp_path, "after a deploy() that failed")
+
+    def test_endpoints_are_listed(self, backend: Backend, tmp_path: Path) -> None:
+        """A backend that knows its endpoints names one that lives, and none that was deleted as live."""
+        plan = self._endpoint_plan(tmp_path, SERVE)
+        if not isinstance(backend, EndpointListingBackend):
+            pytest.skip(f"{backend.name} does not list its endpoints")
+
+        def live() -> list[str]:
+            return [one.name for one in backend.endpoints() if not one.status.is_terminal]
+
+        with self._deployed(backend, plan, tmp_path) as handle:
+            self._in_service(handle)
+            known = Counter(self._within("endpoints()", live))[plan.endpoint_name]
+            assert known == 1, f"a live endpoint is listed {known} times"
+            self._within("delete()", handle.delete)
+            known = Counter(self._within("endpoints()", live))[plan.endpoint_name]
+            assert known == 0, "a deleted endpoint is listed as a live one"
+
+    def test_reload_fails_no_request(self, backend: Backend, tmp_path: Path) -> None:
+        """An endpoint that is told to loads its model anew, and answers all the while."""
+        with self._deployed(backend, self._endpoint_plan(tmp_path, SERVE), tmp_path) as handle:
+            self._in_service(handle)
+            if not isinstance(handle, ReloadableEndpoint):
+                pytest.skip(f"{backend.name} does not load models anew")
+            before = self._loaded(handle)
+            self._within("reload()", handle.reload)
+            deadline = time.monotonic() + self.patience
+            while self._loaded(handle) <= before:
+                assert time.monotonic() < deadline, "reload() did not have the model loaded again"
+                self._invoke(handle, b"meanwhile")
+            answer = self._invoke(handle, b"after")
+        assert answer.body.endswith(b"after"), f"after reload() the endpoint answers {answer.body!r}"
+
+    def _loaded(self, handle: EndpointHandle) -> int:
+        lines = self._within("logs()", lambda: list(handle.logs()))
+        return lines.count("model_fn was called")
 
     def _can_be_deployed(self, backend: Backend, plan: EndpointPlan, tmp_path: Path, when: str) -> None:
         try:

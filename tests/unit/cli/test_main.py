@@ -38,6 +38,18 @@ def refused(arguments, capsys):
         (["jobs", "--limit", "-1"], "argument --limit: '-1' is no number of jobs"),
         (["jobs", "--limit", "x"], "argument --limit: 'x' is no number of jobs"),
         (["jobs", "--status", "Done"], "'Done' is no state of a job: use InProgress, Stopping, Completed, "),
+        (
+            ["endpoints", "--status", "Up"],
+            "'Up' is no state of an endpoint: use Creating, InService, Deleting, ",
+        ),
+        (["endpoints", "--limit", "x"], "argument --limit: 'x' is no number of endpoints"),
+        (["delete-endpoint"], "modelyard delete-endpoint: the following arguments are required: NAME"),
+        (["predict", "a"], "modelyard predict: the following arguments are required: FILE"),
+        (["serve"], "modelyard serve: the following arguments are required: MODEL"),
+        (["serve", "m", "--batch", "8"], "there is no option --batch"),
+        (["serve", "m", "--batchsize=8"], "there is no option --batchsize; did you mean --batch-size?"),
+        (["serve", "m", "--workers", "two"], "argument --workers: invalid int value: 'two'"),
+        (["serve", "m", "--max-body", "many"], "argument --max-body: 'many' is no size: write it as 100M"),
     ],
 )
 def test_wrong_usage_names_what_is_wrong(arguments, said, capsys):
@@ -52,6 +64,10 @@ def test_wrong_usage_names_what_is_wrong(arguments, said, capsys):
         (["jobs", "--limit", "x"], "modelyard jobs --status Failed"),
         (["jobs", "show"], "modelyard jobs show NAME"),
         (["logs"], "modelyard logs NAME"),
+        (["serve"], "modelyard serve model.tar.gz"),
+        (["predict"], "modelyard predict NAME rows.csv"),
+        (["reload"], "modelyard reload NAME"),
+        (["endpoints", "logs"], "modelyard endpoints logs NAME --follow"),
     ],
 )
 def test_wrong_usage_ends_with_an_example(arguments, example, capsys):
@@ -69,11 +85,23 @@ def test_version(capsys):
     ("command", "words"),
     [
         ([], ["fit", "jobs", "logs", "stop", "interrupt", "plugins", "train"]),
+        ([], ["serve", "endpoints", "predict", "reload", "delete-endpoint"]),
         (["fit"], ["ENTRY_POINT", "--input [NAME=]PATH", "--hyperparameter", "--distribution", "--dry-run"]),
         (["jobs"], ["modelyard jobs show NAME", "--limit", "--status", "--json", "--backend"]),
         (["jobs", "show"], ["usage: modelyard jobs show [-h]", "NAME", "--json"]),
         (["logs"], ["--follow"]),
         (["interrupt"], ["NAME"]),
+        (
+            ["serve"],
+            ["MODEL", "--host", "--port", "--workers", "--batch-size", "--max-batch-delay", "examples:"],
+        ),
+        (
+            ["endpoints"],
+            ["modelyard endpoints show NAME", "modelyard endpoints logs NAME", "--all", "--json"],
+        ),
+        (["predict"], ["ENDPOINT", "FILE", "--content-type", "--accept", "--output", "examples:"]),
+        (["delete-endpoint"], ["NAME", "examples:"]),
+        (["reload"], ["NAME", "examples:"]),
     ],
 )
 def test_help_names_what_there_is(command, words, capsys):
@@ -87,7 +115,8 @@ def test_help_names_what_there_is(command, words, capsys):
 def test_help_loads_nothing_that_takes_time():
     ask = (
         "import sys\nfrom modelyard.cli import main\n"
-        "try: main(['fit', '--help'])\nexcept SystemExit: pass\n"
+        "for command in ('fit', 'serve', 'predict'):\n"
+        "    try: main([command, '--help'])\n    except SystemExit: pass\n"
         "heavy = {'asyncio', 'attr', 'numpy', 'pluggy', 'sqlite3', 'structlog', 'torch'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

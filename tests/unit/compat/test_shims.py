@@ -130,14 +130,14 @@ def test_a_script_that_serves_too_can_be_imported_for_training(run):
         content_types, encoders, env, modules, server, transformer, worker)
     def output_fn(prediction, accept=content_types.JSON):
         return worker.Response(encoders.encode(prediction, accept), mimetype=accept)
-    print(content_types.CSV)
-    output_fn(1)
+    print(*output_fn([1]))
+    transformer.Transformer()
     """
     process = run("if True:" + source)
-    assert process.stdout == "text/csv\n"
+    assert process.stdout == "[1] application/json\n"
     assert error(process) == (
         "AttributeError: modelyard's stand-in for sagemaker_containers has no "
-        "sagemaker_containers.beta.framework.worker.Response; it has training_env, beta.framework: "
+        "sagemaker_containers.beta.framework.transformer.Transformer; it has training_env, beta.framework: "
         "add sagemaker-containers to requirements.txt for the real package"
     )
 
@@ -236,3 +236,145 @@ def test_a_folder_that_happens_to_have_the_name_is_no_package(tmp_path, monkeypa
     write_tree(tmp_path, {"sagemaker_training/notes.txt": b""})
     monkeypatch.syspath_prepend(tmp_path)
     assert folders(compat.shim_path()) == ["training", "containers", "shared"]
+
+
+# -- for serving ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serve(run):
+    """Run Python source as a program that serves, which has put the stand-ins on its path."""
+    source = "from modelyard import compat\ncompat.add_serving_shims()\n"
+    here = str(Path(compat.__file__).parents[2])
+    return lambda script: run(source + script, path=[here], SM_TRAINING_ENV="")
+
+
+def test_an_inference_script_reads_and_writes_with_the_toolkit(serve):
+    script = """
+from sagemaker_inference import content_types, decoder, default_inference_handler, encoder, errors
+for type_, body in ((content_types.JSON, "[[1, 2.5]]"), (content_types.CSV, b"1,2.5\\n3,4\\n")):
+    array = decoder.decode(body, type_)
+    print(array.tolist(), encoder.encode(array, "text/csv").split())
+array = decoder.decode(encoder.encode(array, content_types.NPY), content_types.NPY)
+print(array.tolist(), encoder.encode(array, content_types.JSON))
+print(decoder.decode("a,1\\nb,2", content_types.CSV).tolist())
+print(decoder.decode(b"[1]", "Application/JSON; charset=utf-8"))
+handler = default_inference_handler.DefaultInferenceHandler()
+print(handler.default_output_fn(handler.default_input_fn("[1]", content_types.JSON), content_types.JSON))
+error = errors.GenericInferenceToolkitError(418, "no tea")
+print(error.status_code, error.message, issubclass(type(error), errors.BaseInferenceToolkitError))
+"""
+    assert printed(serve(script)).splitlines() == [
+        "[[1.0, 2.5]] ['1.0,2.5']",
+        "[[1.0, 2.5], [3.0, 4.0]] ['1.0,2.5', '3.0,4.0']",
+        "[[1.0, 2.5], [3.0, 4.0]] [[1.0, 2.5], [3.0, 4.0]]",
+        "[('a', 1), ('b', 2)]",
+        "[1]",
+        "('[1]', 'application/json')",
+        "418 no tea True",
+    ]
+
+
+def test_an_inference_script_answers_with_the_frameworks_response(serve):
+    script = """
+from sagemaker_containers.beta.framework import content_types, encoders, worker
+def output_fn(prediction, accept):
+    return worker.Response(encoders.encode(prediction, accept), accept, mimetype=accept)
+body, content_type = output_fn([[1, 2]], "text/csv")
+print(repr(body), content_type, isinstance(output_fn([1], "text/csv"), tuple))
+print(*worker.Response("{}"), *worker.Response("1\\n", "text/csv"), worker.Response("{}").status_code)
+print(encoders.decode("a,b\\nc,d", content_types.CSV).tolist(), encoders.csv_to_numpy("1,2", float))
+print(encoders.decode(encoders.encode([1, 2], "application/x-npy"), "application/x-npy"))
+"""
+    assert printed(serve(script)).splitlines() == [
+        "'1,2\\n' text/csv True",
+        "{} application/json 1",
+        " text/csv 200",
+        "[['a', 'b'], ['c', 'd']] [1. 2.]",
+        "[1 2]",
+    ]
+
+
+MALFORMED = {
+    "JSON": ("b'{'", "application/json"),
+    "deep JSON": ("'[' * 100_000", "application/json"),
+    "ragged JSON": ("'[[1], [1, 2]]'", "application/json"),
+    "bytes that are no text": ("b'\\xff'", "text/csv"),
+    "ragged CSV": ("'1,2\\n3'", "text/csv"),
+    "no NPY": ("b'1,2'", "application/x-npy"),
+    "NPY without an array": ("npy[:-1]", "application/x-npy"),
+    "NPY that claims terabytes": (
+        "npy.replace(b'(3,), }        ', b'(3000000000000,), }')",
+        "application/x-npy",
+    ),
+    "objects": ("objects", "application/x-npy"),
+}
+ARRAYS = """
+import io, numpy as np
+def saved(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+class Code:
+    def __reduce__(self):
+        return print, ("a pickle was run",)
+npy, objects = saved(np.arange(3)), saved(np.array([Code()]))
+"""
+
+
+@pytest.mark.parametrize(
+    "way", ["from sagemaker_inference.decoder import decode", "decode = encoders.decode"]
+)
+@pytest.mark.parametrize("body", MALFORMED)
+def test_what_a_client_got_wrong_is_its_error(serve, way, body):
+    expression, content_type = MALFORMED[body]
+    script = f"""
+from sagemaker_containers.beta.framework import encoders
+{way}
+{ARRAYS}
+try:
+    print(decode({expression}, {content_type!r}))
+except Exception as error:
+    print(type(error).__name__, error.status_code)
+"""
+    assert printed(serve(script)) == "ClientError 400"
+
+
+@pytest.mark.parametrize(
+    ("call", "status"), [("decoder.decode(b'', 'image/png')", 415), ("encoder.encode([1], 'text/html')", 406)]
+)
+def test_formats_that_there_are_not_have_the_status_of_it(serve, call, status):
+    script = f"""
+from sagemaker_inference import decoder, encoder, errors
+try:
+    {call}
+except errors.UnsupportedFormatError as error:
+    print(error.status_code, error)
+"""
+    said = printed(serve(script))
+    assert said.startswith(f"{status} content type ")
+
+
+def test_what_the_inference_toolkits_stand_in_lacks_is_named(serve):
+    said = error(serve("from sagemaker_inference import model_server"))
+    assert said == (
+        "ModuleNotFoundError: modelyard's stand-in for sagemaker_inference has no "
+        "sagemaker_inference.model_server; it has content_types, decoder, default_inference_handler, "
+        "encoder, errors: add sagemaker-inference to requirements.txt for the real package"
+    )
+
+
+def test_a_server_with_the_real_packages_gets_no_stand_ins(installed, monkeypatch):
+    installed("sagemaker_inference")
+    installed("sagemaker_containers")
+    monkeypatch.setattr("sys.path", before := sys.path[:])
+    compat.add_serving_shims()
+    assert sys.path == before
+
+
+def test_stand_ins_for_serving_come_last_and_once(monkeypatch):
+    monkeypatch.setattr("sys.path", before := sys.path[:])
+    before = before[:]
+    compat.add_serving_shims()
+    compat.add_serving_shims()
+    assert folders(sys.path[len(before) :]) == ["serving", "containers", "shared"]

@@ -620,6 +620,69 @@ def test_an_endpoint_that_is_not_found_by_name(modelyard_home, tmp_path):
     breaks(FindsNothing, "test_endpoint_is_found_by_name", "contract-", FindsNothing(), tmp_path)
 
 
+# -- what only some can ------------------------------------------------------------------------
+
+
+class ListsNothing(Right):
+    def endpoints(self):
+        return ()
+
+
+class ListsTwice(Right):
+    def endpoints(self):
+        return [*self.inner.endpoints()] * 2
+
+
+class ListsDeletedAsLive(Right):
+    def endpoints(self):
+        live = EndpointStatus.IN_SERVICE
+        return [attrs.evolve(description, status=live) for description in self.inner.endpoints()]
+
+
+LISTING = {
+    ListsNothing: "a live endpoint is listed 0 times",
+    ListsTwice: "a live endpoint is listed 2 times",
+    ListsDeletedAsLive: "a deleted endpoint is listed as a live one",
+}
+
+
+@pytest.mark.parametrize("wrong", LISTING, ids=lambda cls: cls.__name__)
+def test_lists_of_endpoints(modelyard_home, tmp_path, wrong):
+    breaks(wrong, "test_endpoints_are_listed", LISTING[wrong], wrong(), tmp_path)
+
+
+class ReloadsNothing(Endpoint):
+    def reload(self):
+        pass
+
+
+def test_an_endpoint_that_loads_no_model_anew(modelyard_home, tmp_path):
+    class Impatient(BackendContract):
+        backend_class = with_endpoint(ReloadsNothing)
+
+        def _within(self, what, call):
+            self.patience = 60.0
+            try:
+                return super()._within(what, call)
+            finally:
+                self.patience = 0.5 if what == "reload()" else 60.0
+
+    with pytest.raises(AssertionError, match="did not have the model loaded again"):
+        Impatient().test_reload_fails_no_request(Impatient.backend_class(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("test_endpoints_are_listed", "wrapped does not list its endpoints"),
+        ("test_reload_fails_no_request", "wrapped does not load models anew"),
+    ],
+)
+def test_what_a_backend_need_not_is_skipped(modelyard_home, tmp_path, test, said):
+    with pytest.raises(pytest.skip.Exception, match=said):
+        getattr(contract(Right), test)(Right(), tmp_path)
+
+
 def test_what_a_backend_cannot_do_is_skipped(tmp_path):
     subject = contract(Right, can_train=False, can_serve=False)
     for test in ("test_unknown_job_is_not_found", "test_unknown_endpoint_is_not_found"):

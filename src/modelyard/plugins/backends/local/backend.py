@@ -15,7 +15,7 @@ import attrs
 
 from modelyard.core import values
 from modelyard.core.carrier import as_uri
-from modelyard.core.contracts import Carrier, JobDescription
+from modelyard.core.contracts import Carrier, EndpointDescription, JobDescription
 from modelyard.core.errors import (
     EndpointExistsError,
     EndpointNotFoundError,
@@ -29,7 +29,12 @@ from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, Traini
 from modelyard.plugins.backends.local import owner
 from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
 from modelyard.plugins.backends.local.guard import GuardSettings
-from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle, described
+from modelyard.plugins.backends.local.handles import (
+    LocalEndpointHandle,
+    LocalJobHandle,
+    described,
+    described_endpoint,
+)
 from modelyard.plugins.backends.local.home import absolute, default_home
 from modelyard.plugins.backends.local.job_guard import JobSettings
 from modelyard.plugins.backends.local.records import Record, Records
@@ -38,6 +43,7 @@ from modelyard.plugins.backends.local.staging import stage
 _BACKLOG = 2048
 _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 _OF_OTHERS = ("SAGEMAKER_", "SM_", "TORCHELASTIC_", "OMPI_COMM_", "PMI_", "PMIX_")
+_SERVER_PATIENCE = "MODELYARD_SERVE_STARTUP_TIMEOUT"
 _log = get_logger(__name__)
 
 
@@ -167,6 +173,14 @@ class LocalBackend:
             raise EndpointNotFoundError(f"no live endpoint is called {name!r} in {self.home}{why}{known}")
         return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout)
 
+    def endpoints(self) -> Iterator[EndpointDescription]:
+        """Yield every endpoint of this home, the oldest first."""
+        for record in self._records.all("endpoint"):
+            try:
+                yield described_endpoint(record)
+            except InvalidPlanError as error:
+                _log.warning("an endpoint cannot be shown", endpoint=record.name, error=str(error))
+
     # -- starting ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -240,7 +254,9 @@ def _surroundings() -> dict[str, str]:
 def _served(plan: EndpointPlan) -> dict[str, str]:
     """Return the variables that SDK v2 gives a PyTorch model, and the user's, which win."""
     program = {"SAGEMAKER_PROGRAM": plan.source.program} if plan.source else {}
-    return {**program, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
+    # The guard's patience, which began before the server's does: the server does not give up first.
+    patience = {_SERVER_PATIENCE: str(plan.startup_timeout)}
+    return {**program, **patience, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
 
 
 def _made(folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """The guard of an endpoint: one model server, which it takes into service once it is ready."""
 
 import http.client
+import signal
 import socket
 import sys
 import threading
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import subprocess
 
 _LIVE = ("Creating", "InService", "Deleting")
+_POLL = 0.1
+_ANSWERS_WITHIN = 2.0
+"""Seconds for one look at a server: it says at once whether its model is loaded, once it runs at all."""
 
 
 @attrs.frozen
@@ -41,14 +45,16 @@ class EndpointSettings(GuardSettings):
 
 
 class EndpointGuard(Guard):
-    """Keeps one model server."""
+    """Keeps one model server. SIGHUP is handed to it: it loads its model anew."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         super().__init__(settings)
         self._settings = settings
+        self._is_in_service = False
 
     def begin(self) -> None:
         """Start the server, leave the socket to it alone, and wait for its model beside the work."""
+        signal.signal(signal.SIGHUP, lambda *_: self._reload())
         listen = self._settings.listen
         server = self.spawn(
             self._settings.argv, self._settings.base, {LISTEN_FD: str(listen)}, pass_fds=(listen,)
@@ -70,6 +76,12 @@ class EndpointGuard(Guard):
         reason = self._stopped_because or self._failure()
         self._records.move(self._record_id, "Failed", since=_LIVE, reason=reason)
 
+    def _reload(self) -> None:
+        # A server that is still starting would die of the signal.
+        if self._is_in_service:
+            for server in self.running():
+                server.send_signal(signal.SIGHUP)
+
     def _failure(self) -> str:
         """Return the reason that the server left in its failure file."""
         if text := recorded(JobLayout(Path(self._settings.base)).failure):
@@ -77,13 +89,17 @@ class EndpointGuard(Guard):
         return f"the model server ended with {how(self._programs[0].returncode)}"
 
     def _await_readiness(self, server: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:
-        """Ask until the server answers 200: it listens already, and answers once its model is loaded."""
+        """Ask until the server answers 200: it listens already, and says 503 until its model is loaded.
+
+        A server whose model cannot be loaded ends by itself.
+        """
         deadline = time.monotonic() + self._settings.startup_timeout
         while (left := deadline - time.monotonic()) > 0:
-            if _is_ready(address, left):
+            if _is_ready(address, min(left, _ANSWERS_WITHIN)):
+                self._is_in_service = True
                 self._records.move(self._record_id, "InService", since=("Creating",))
                 return
-            time.sleep(0.1)
+            time.sleep(_POLL)
         if not self._stopped_because:
             self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
             server.kill()

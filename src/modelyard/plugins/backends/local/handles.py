@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import urllib3
 
 _POLL = 0.05
+_UNAVAILABLE = 503
 _LOG_TAIL = 1 << 18
 _ENDED_WITHIN = 15.0
 """Seconds beyond those that the script or the server has."""
@@ -47,6 +48,20 @@ def described(record: Record) -> JobDescription:
         reason=record.reason,
         model_data=f"{record.details['output']}/model.tar.gz" if delivered else None,
         source_data=record.details.get("source"),
+        log=str(record.log),
+        created=record.created,
+        ended=record.changed if record.is_terminal else None,
+    )
+
+
+def described_endpoint(record: Record) -> EndpointDescription:
+    """Return an endpoint as its record has it. Raises `InvalidPlanError` for a plan that cannot be read."""
+    return EndpointDescription(
+        name=record.name,
+        status=EndpointStatus(record.status),
+        plan=EndpointPlan.from_json(record.plan),
+        reason=record.reason,
+        url=_url(record),
         log=str(record.log),
         created=record.created,
         ended=record.changed if record.is_terminal else None,
@@ -122,14 +137,7 @@ class LocalEndpointHandle:
             owner.release(self._owned)
         if record.status == EndpointStatus.DELETED:
             raise EndpointNotFoundError(f"endpoint {self.name!r} was deleted")
-        return EndpointDescription(
-            name=self.name,
-            status=EndpointStatus(record.status),
-            plan=EndpointPlan.from_json(record.plan),
-            reason=record.reason,
-            url=_url(record),
-            log=str(record.log),
-        )
+        return described_endpoint(record)
 
     def logs(self, *, follow: bool = False) -> Iterator[str]:
         """Yield the lines of the endpoint's log; with `follow`, until the endpoint has ended."""
@@ -137,16 +145,35 @@ class LocalEndpointHandle:
         return _lines(log, lambda: follow and not self._records.current(self._id).is_terminal)
 
     def invoke(self, body: bytes, *, content_type: str, accept: str) -> Invocation:
-        """Send one request to ``/invocations``.
+        """Send one request to ``/invocations``; while the model is being loaded, wait for it.
 
         Raises `InvocationError` for an answer of 400 and above or none in time, `EndpointFailedError`
         where the endpoint has ended.
         """
+        headers = {"Content-Type": content_type, "Accept": accept}
+        answer = self._post(body, headers)
+        if answer.status == _UNAVAILABLE and self._has_come_into_service():
+            answer = self._post(body, headers)
+        if answer.status >= 400:
+            raise InvocationError(self.name, answer.status, _said(answer), self._why(answer))
+        return Invocation(answer.data, answer.headers.get("Content-Type", ""))
+
+    def reload(self) -> None:
+        """Have the server load the model's folder anew; the old model answers until then.
+
+        Returns at once. Raises `EndpointError` where the endpoint is not in service.
+        """
+        record = self._records.current(self._id)
+        if record.status != EndpointStatus.IN_SERVICE:
+            raise EndpointError(f"endpoint {self.name!r} is {record.status}, and has no model to load anew")
+        if pid := _guard_pid(self._records, record):
+            _signal_holder(record.folder, pid, signal.SIGHUP)
+
+    def _post(self, body: bytes, headers: Mapping[str, str]) -> "urllib3.BaseHTTPResponse":
         import urllib3
 
-        headers = {"Content-Type": content_type, "Accept": accept}
         try:
-            answer = self._connections().request("POST", "/invocations", body=body, headers=headers)
+            return self._connections().request("POST", "/invocations", body=body, headers=headers)
         except urllib3.exceptions.ReadTimeoutError as error:
             said = f"no answer within {self._timeout:g} s"
             raise InvocationError(self.name, 504, said, self._see_log()) from error
@@ -154,10 +181,15 @@ class LocalEndpointHandle:
             description = self.describe()
             reason = description.reason or f"it cannot be reached: {error}"
             raise EndpointFailedError(self.name, reason, self._see_log()) from error
-        if answer.status >= 400:
-            hint = self._why(answer) if answer.status >= 500 else ""
-            raise InvocationError(self.name, answer.status, _said(answer), hint)
-        return Invocation(answer.data, answer.headers.get("Content-Type", ""))
+
+    def _has_come_into_service(self) -> bool:
+        """Wait for an endpoint that is being created; tell whether it was, and is in service now."""
+        deadline = time.monotonic() + self._timeout
+        first = record = self._records.current(self._id)
+        while record.status == EndpointStatus.CREATING and time.monotonic() < deadline:
+            time.sleep(_POLL)
+            record = self._records.current(self._id)
+        return record.status == EndpointStatus.IN_SERVICE and record.status != first.status
 
     def delete(self) -> None:
         """End the endpoint, wait for its processes to be gone, and free its name."""
@@ -181,8 +213,14 @@ class LocalEndpointHandle:
         return self._pool
 
     def _why(self, answer: "urllib3.BaseHTTPResponse") -> str:
-        """Return the exception behind an answer, from the log: the answer itself does not tell clients."""
+        """Return what is behind an answer: the exception, which clients are not told, from the log."""
         request_id = answer.headers.get("x-request-id", "")
+        raised = self._raised(request_id) if answer.status >= 500 else []
+        which = f" (this was request {request_id})" if request_id else ""
+        return "\n".join([*raised, f"{self._see_log()}{which}"])
+
+    def _raised(self, request_id: str) -> list[str]:
+        """Return the line of the exception that the log has of a request, if it has one."""
         log = self._records.get(self._id).log
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_TAIL))
@@ -190,7 +228,7 @@ class LocalEndpointHandle:
         _, found, trace = text.rpartition(f"request_id={request_id!r}\n")
         raised = [line for line in trace.splitlines() if line and not line[0].isspace()] if found else []
         # The first line is the traceback's header; what is not indented after it is the exception.
-        return "\n".join([*raised[1:2], self._see_log()])
+        return raised[1:2]
 
     def _see_log(self) -> str:
         return f"The endpoint's log is {self._records.get(self._id).log}"

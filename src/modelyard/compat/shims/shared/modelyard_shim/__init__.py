@@ -1,6 +1,6 @@
-"""What the stand-ins share: the job's variables, and what is said of that which they lack.
+"""What the stand-ins share: the job's variables, formats, and what is said of that which they lack.
 
-It runs in the script's process and needs nothing but the standard library.
+It runs in the script's process and needs nothing but the standard library; its arrays are numpy's.
 """
 
 import json

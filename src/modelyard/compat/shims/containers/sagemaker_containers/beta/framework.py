@@ -1,19 +1,19 @@
-"""What scripts import of the framework: the environment of a training job, and names for serving.
+"""What scripts import of the framework: the environment of a training job, and the tools for serving.
 
-One script often trains and serves. What only its serving functions use can be imported, and says what
+One script often trains and serves. What neither of them uses can be imported all the same, and says what
 to do when it is used.
 """
 
 from types import ModuleType
 from typing import Any
 
-from modelyard_shim import Environment
+from modelyard_shim import Environment, formats
 
-from sagemaker_containers import _lacking, training_env
+from sagemaker_containers import _lacking, _serving, training_env
 
-__all__ = ["content_types", "env", "training_env"]
+__all__ = ["content_types", "encoders", "env", "errors", "training_env", "worker"]
 
-_FOR_SERVING = ("encoders", "errors", "functions", "modules", "server", "transformer", "worker")
+_OTHERS = ("functions", "modules", "server", "transformer")
 
 
 def _module(name: str, **content: Any) -> ModuleType:
@@ -25,12 +25,27 @@ def _module(name: str, **content: Any) -> ModuleType:
 env = _module("env", TrainingEnv=Environment)
 content_types = _module(
     "content_types",
-    JSON="application/json",
-    CSV="text/csv",
-    OCTET_STREAM="application/octet-stream",
-    ANY="*/*",
-    NPY="application/x-npy",
-    UTF8_TYPES=["application/json", "text/csv"],
+    JSON=formats.JSON,
+    CSV=formats.CSV,
+    OCTET_STREAM=formats.OCTET_STREAM,
+    ANY=formats.ANY,
+    NPY=formats.NPY,
+    UTF8_TYPES=formats.UTF8_TYPES,
 )
-globals().update((name, _module(name)) for name in _FOR_SERVING)
+encoders = _module(
+    "encoders",
+    encode=_serving.encode,
+    decode=_serving.decode,
+    array_to_npy=formats.array_to_npy,
+    npy_to_numpy=formats.npy_to_numpy,
+    array_to_json=formats.array_to_json,
+    json_to_numpy=formats.json_to_numpy,
+    array_to_csv=_serving.array_to_csv,
+    csv_to_numpy=_serving.csv_to_numpy,
+)
+errors = _module(
+    "errors", ClientError=formats.ClientError, UnsupportedFormatError=formats.UnsupportedFormatError
+)
+worker = _module("worker", Response=_serving.Response)
+globals().update((name, _module(name)) for name in _OTHERS)
 __getattr__ = _lacking.attribute_of(__name__)
