@@ -25,7 +25,8 @@ class Server:
     def __init__(self, base, **environ):
         self.base = base
         self.log = base / "log"
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SAGEMAKER_", "MODELYARD_SERVE"))}
+        others = ("SAGEMAKER_", "MODELYARD_SERVE_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(others)}
         told = {
             "SAGEMAKER_BASE_DIR": str(base),
             "SAGEMAKER_BIND_TO_PORT": "0",

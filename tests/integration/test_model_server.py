@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
 from tests.model_server import ECHO, PATIENCE
 
 
@@ -88,7 +87,7 @@ import os, time
 while not os.path.exists("go"): time.sleep(0.01)
 {ECHO}"""
     server = serve(script)
-    status, headers, body = server.ask("GET", "/ping")
+    status, _, body = server.ask("GET", "/ping")
     assert (status, json.loads(body)["error"]) == (503, "the model is being loaded")
     (server.base / "model" / "go").touch()
     assert server.ready().ask("GET", "/ping")[0] == 200

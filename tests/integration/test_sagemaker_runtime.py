@@ -19,7 +19,7 @@ def transform_fn(model, body, content_type, accept, context):
         return words()
     if body == b"break":
         return breaking()
-    names = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes", "x-amzn-sagemaker-target-variant")
+    names = ("content-type", "accept", *(f"x-amzn-sagemaker-{n}" for n in ("custom-attributes", "target-variant")))
     return json.dumps([context.get_request_header(0, name) for name in names]), "application/json"
 
 def words():
@@ -35,8 +35,9 @@ def breaking():
 
 @pytest.fixture
 def client(serve, monkeypatch):
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     server = serve(SCRIPT).ready()
     client = boto3.client("sagemaker-runtime", endpoint_url=f"http://127.0.0.1:{server.port}")
     yield client

@@ -5,17 +5,17 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from modelyard.core.http import Request, Response
 from modelyard.core.log import get_logger
 from modelyard.serving import eventstream
 from modelyard.serving.engine import Engine, State
 from modelyard.serving.errors import error_response
+from modelyard.serving.exchange import Exchange, Message
 from modelyard.serving.metrics import Metrics
 
-Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Page = Callable[[Mapping[str, str]], Response]
@@ -83,8 +83,7 @@ class Application:
         if scope["type"] != "http":
             return
         headers = _by_name(scope["headers"])
-        asked = headers.get("x-request-id", "")
-        request_id = asked if _OF_CLIENTS.fullmatch(asked) else next(self._ids)
+        request_id = self._id_of(headers)
         path, method = scope["path"], scope["method"]
         try:
             if path == "/invocations" and method == "POST":
@@ -96,6 +95,33 @@ class Application:
             await self._answer(receive, send, response, request_id)
         except _ClientGoneError:
             pass
+
+    def express(self, exchange: Exchange) -> bool:
+        """Take the usual request: it goes to the engine, and its answer to the wire, without a task."""
+        scope = exchange.scope
+        if scope["path"] != "/invocations" or scope["method"] != "POST":
+            return False
+        headers = _by_name(scope["headers"])
+        if "content-encoding" in headers:
+            return False
+        request_id = self._id_of(headers)
+        request = Request(
+            exchange.take(), headers.get("content-type", ""), headers.get("accept", ""), headers, request_id
+        )
+        self.engine.submit(request, partial(self._express_answer, exchange, request_id))
+        return True
+
+    def _express_answer(self, exchange: Exchange, request_id: str, response: Response) -> None:
+        response, start, body = _sendable(response, request_id)
+        if response.chunks is None:
+            exchange.answer(start, body["body"])
+        else:
+            stream = self._stream(exchange.receive, exchange.send, start, response.chunks, request_id)
+            exchange.begin(stream)
+
+    def _id_of(self, headers: Mapping[str, str]) -> str:
+        asked = headers.get("x-request-id")
+        return asked if asked and _OF_CLIENTS.fullmatch(asked) else next(self._ids)
 
     # -- who answers ---------------------------------------------------------------------------
 
@@ -170,34 +196,45 @@ class Application:
     # -- to the wire ---------------------------------------------------------------------------
 
     async def _answer(self, receive: Receive, send: Send, response: Response, request_id: str) -> None:
-        try:
-            start, body = _messages(response, request_id)
-        except Exception:  # noqa: BLE001 - a handler may return anything
-            _log.error("response cannot be sent", request_id=request_id, exc_info=True)
-            said = "the model's response cannot be sent; the endpoint's log says why"
-            response = error_response(500, "model_error", said, request_id)
-            start, body = _messages(response, request_id)
-        await send(start)
+        response, start, body = _sendable(response, request_id)
         if response.chunks is None:
+            await send(start)
             await send(body)
         else:
-            await self._stream(receive, send, response.chunks, request_id)
+            await self._stream(receive, send, start, response.chunks, request_id)
 
-    async def _stream(self, receive: Receive, send: Send, chunks: Iterator[bytes], request_id: str) -> None:
+    async def _stream(
+        self, receive: Receive, send: Send, start: Message, chunks: Iterator[bytes], request_id: str
+    ) -> None:
         """Send the pieces as they are made. What breaks off has no end, so that the client can tell."""
+        await send(start)
         gone = asyncio.ensure_future(receive())
         try:
-            while not gone.done() and (chunk := await self.engine.next_chunk(chunks)) is not None:
+            while not gone.done():
+                try:
+                    chunk = await self.engine.next_chunk(chunks)
+                except Exception:  # noqa: BLE001 - the user's generator may raise anything
+                    _log.error("the stream broke off", request_id=request_id, exc_info=True)
+                    return
+                if chunk is None:
+                    await send({"type": "http.response.body", "body": b""})
+                    return
                 if chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            if not gone.done():
-                await send({"type": "http.response.body", "body": b""})
-        except Exception:
-            _log.error("the stream broke off", request_id=request_id, exc_info=True)
-            raise
         finally:
             gone.cancel()
             self.engine.close(chunks)
+
+
+def _sendable(response: Response, request_id: str) -> tuple[Response, Message, Message]:
+    """Return a response and its messages; an error's where it is none that can be sent."""
+    try:
+        return response, *_messages(response, request_id)
+    except Exception:  # noqa: BLE001 - a handler may return anything
+        _log.error("response cannot be sent", request_id=request_id, exc_info=True)
+        said = "the model's response cannot be sent; the endpoint's log says why"
+        response = error_response(500, "model_error", said, request_id)
+        return response, *_messages(response, request_id)
 
 
 def _frame(response: Response) -> None:

@@ -5,7 +5,6 @@ import gc
 import json
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -19,7 +18,7 @@ from modelyard.core.plans import ProviderRef
 from modelyard.serving import openapi, page
 from modelyard.serving.app import Application, Page
 from modelyard.serving.board import Board, Phase
-from modelyard.serving.engine import Engine, State
+from modelyard.serving.engine import Engine
 from modelyard.serving.execution_parameters import execution_parameters
 from modelyard.serving.handler import LoadedModel, Options, load_model
 from modelyard.serving.metrics import Metrics

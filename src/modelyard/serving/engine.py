@@ -288,6 +288,7 @@ class Engine:
         """Do everything that there is to do now; tell whether more may come."""
         batcher, inbox = loaded.batcher, self._inbox
         goes_on = True
+        self._sent = time.monotonic()
         while inbox:
             job = inbox.popleft()
             if job is None:

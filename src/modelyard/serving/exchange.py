@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, MutableMapping
 from typing import Any, Protocol, cast
 
 from uvicorn._types import ASGI3Application, HTTPScope
@@ -18,6 +18,8 @@ _UNTIL_CLOSE = -2
 
 _JOINED = 64 * 1024
 """A body up to this size is copied behind its head, so that both are one write."""
+
+Message = MutableMapping[str, Any]
 
 _log = get_logger(__name__)
 
@@ -77,22 +79,45 @@ class Exchange:
         self._connection = connection
         self._body: bytes | None = body
         self._ended: asyncio.Event | None = None
-        self._start: dict[str, Any] | None = None
+        self._start: Message | None = None
         self._begun = False
         self._left = 0
         self._silent = scope["method"] == "HEAD"
 
-    async def run(self, app: ASGI3Application) -> None:
-        """Call the application, and see to it that there is an answer."""
+    def take(self) -> bytes:
+        """Return the request's body, in the place of the first `receive`."""
+        body, self._body = self._body, None
+        return body or b""
+
+    def answer(self, start: Message, body: bytes) -> None:
+        """Send a whole answer; `start` is ASGI's message."""
+        if self.disconnected:
+            return
+        try:
+            self._write(start, body, more=False)
+        except Exception:  # noqa: BLE001 - as below
+            self._fail(_logged())
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have a coroutine answer, in a task."""
+        self.task = asyncio.get_running_loop().create_task(self._run(work))
+        self._connection.tasks.add(self.task)
+
+    def run(self, app: ASGI3Application) -> None:
+        """Have the application answer, in a task."""
+        work = app(cast(Any, self.scope), cast(Any, self.receive), cast(Any, self.send))
+        self.begin(cast("Coroutine[Any, Any, None]", work))
+
+    async def _run(self, work: Awaitable[None]) -> None:
+        """Wait for the application, and see to it that there is an answer."""
         request_id = ""
         try:
-            await app(cast(Any, self.scope), cast(Any, self.receive), cast(Any, self.send))
+            await work
         except ClientDisconnected:
             pass
         # The server outlives whatever its application raises; a task that is cancelled answers, too.
         except BaseException:  # noqa: BLE001
-            request_id = secrets.token_hex(8)
-            _log.error("the application failed", request_id=request_id, exc_info=True)
+            request_id = _logged()
         if not self.complete and not self.disconnected:
             self._fail(request_id)
         if self.task is not None:
@@ -104,7 +129,7 @@ class Exchange:
         if self._ended is not None:
             self._ended.set()
 
-    async def receive(self) -> dict[str, Any]:
+    async def receive(self) -> Message:
         """Return the request's body at first, then wait for its end (ASGI)."""
         if self._body is not None and not self.disconnected:
             body, self._body = self._body, None
@@ -114,7 +139,7 @@ class Exchange:
             await self._ended.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         """Take the answer's start, then the pieces of its body (ASGI)."""
         flow = self._connection.flow
         if flow.write_paused:
@@ -129,7 +154,7 @@ class Exchange:
         else:
             raise RuntimeError(f"{kind} is not what comes next in an answer")
 
-    def _write(self, start: dict[str, Any], body: bytes, *, more: bool) -> None:
+    def _write(self, start: Message, body: bytes, *, more: bool) -> None:
         head = b"" if self._begun else self._head(start, None if more else len(body))
         if self._silent:
             body = b""
@@ -148,7 +173,7 @@ class Exchange:
         if not more:
             self._complete()
 
-    def _head(self, start: dict[str, Any], length: int | None) -> bytes:
+    def _head(self, start: Message, length: int | None) -> bytes:
         """Return the answer's head. `length`: of the body, where it is known."""
         status = start["status"]
         lines, declared = self._lines(start.get("headers", ()))
@@ -206,3 +231,10 @@ class Exchange:
         failed = RefusedError(500, "internal_error", "the server failed; its log says why")
         self._connection.write(failed.answer(self._connection.common_head(), request_id))
         self._complete()
+
+
+def _logged() -> str:
+    """Log what is being handled, and return the id under which it is found."""
+    request_id = secrets.token_hex(8)
+    _log.error("the application failed", request_id=request_id, exc_info=True)
+    return request_id

@@ -214,7 +214,8 @@ def _instead(name: str, root: Path, code: Path, scripts: list[Path]) -> str:
         known = [_below(path, code if path.is_relative_to(code) else root) for path in scripts]
         if not known:
             return ", and no other Python file is"
-        return f"{did_you_mean(name, known)}. Name the one that is meant by entry_point, --program or SAGEMAKER_PROGRAM"
+        how = "entry_point, --program or SAGEMAKER_PROGRAM"
+        return f"{did_you_mean(name, known)}. Name the one that is meant by {how}"
     if astray.is_relative_to(code) and code != root:
         inner = _below(astray, code)
         return f": it is deeper, at {inner} in there. Move it up, or name it so: SAGEMAKER_PROGRAM={inner}"

@@ -8,6 +8,7 @@ differently is refused.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 from uvicorn._types import HTTPScope
@@ -25,6 +26,10 @@ GRACE = 0.5
 """Seconds in which an idle connection may still send a request when the server stops."""
 
 _RECEIVING = {Stage.HEAD: Phase.HEAD, Stage.BODY: Phase.BODY}
+
+
+Express = Callable[[Exchange], bool]
+"""Takes an exchange to answer it without a task of its own, or returns False."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -211,10 +216,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # What comes after what.
 
+    def takes(self, exchange: Exchange) -> bool:
+        """Answer an exchange without a task of its own; tell whether that is so."""
+        return False
+
     def _start(self, exchange: Exchange) -> None:
         self._active = exchange
-        exchange.task = self.loop.create_task(exchange.run(self.app))
-        self.tasks.add(exchange.task)
+        if not self.takes(exchange):
+            exchange.run(self.app)
 
     def _advance(self) -> None:
         """Do what is next, now that nothing is being answered."""
@@ -271,6 +280,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def guarded(limits: Limits) -> type[GuardedProtocol]:
-    """Return the protocol with these limits, for ``uvicorn.Config(http=...)``."""
-    return type("GuardedProtocol", (GuardedProtocol,), {"limits": limits})
+def guarded(limits: Limits, express: Express | None = None) -> type[GuardedProtocol]:
+    """Return the protocol with these limits, for ``uvicorn.Config(http=...)``.
+
+    `express`: asked first for each request; what it does not take goes to the application.
+    """
+    own: dict[str, Any] = {"limits": limits}
+    if express:
+        own["takes"] = staticmethod(express)
+    return type("GuardedProtocol", (GuardedProtocol,), own)

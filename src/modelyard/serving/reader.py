@@ -150,7 +150,7 @@ class RequestReader:
                 raise _refusal(error) from error
         if self.stage is Stage.HEAD:
             # What the same read holds of requests before this one is not of its head.
-            self._bound(advanced=True)
+            self._bound(advanced=self.begun > first)
         elif self.stage is Stage.BODY and self._length == CHUNKED:
             self._bound(advanced=self.begun > first or self._received != received)
         elif self.stage is Stage.BODY:

@@ -67,6 +67,9 @@ class Served(Protocol):
     def tick(self, now: float) -> None:
         """Do what is to be done ten times a second; `now`: by the monotonic clock."""
 
+    def express(self, exchange: Any) -> bool:
+        """Take an exchange to answer it without a task, or return False."""
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one HTTP request."""
 

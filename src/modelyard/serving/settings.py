@@ -44,7 +44,7 @@ class Limits:
 
     max_body: int = _field(100 * _MIB)
     max_header: int = _field(64 * 1024)
-    first_byte_timeout: float = _field(30.0)
+    first_byte_timeout: float = _field(20.0)
     header_timeout: float = _field(10.0)
     body_timeout: float = _field(60.0)
     idle_timeout: float = _field(75.0)

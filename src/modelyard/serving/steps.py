@@ -211,7 +211,8 @@ class _Answers:
         """Return a body that is made piece by piece; its first piece is made here, where it may fail."""
         if lines:
             content_type = streams.negotiated(accept)
-        pieces = streams.pieces(items, content_type, self._bytes, lines=lines)
+        write = self._json if lines else self._bytes
+        pieces = streams.pieces(items, content_type, write, lines=lines)
         return _as_set(Response(b"", content_type, chunks=streams.begun(pieces)), context)
 
     def _named(self, accept: str) -> str:
@@ -227,6 +228,9 @@ class _Answers:
             return bytes(body)
         if isinstance(body, str):
             return body.encode("utf-8")
+        return self._json(body)
+
+    def _json(self, body: object) -> bytes:
         try:
             return self._codecs.writing(JSON)[1].encode(body)
         except EncodeError as error:  # The client has asked for nothing that it could not have.

@@ -39,6 +39,7 @@ _SLOTS = {
 }
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
+
 @attrs.frozen
 class UserFunctions:
     """What the inference script defines; None where it leaves a step to the default.

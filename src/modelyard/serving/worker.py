@@ -58,7 +58,6 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.config.http = guarded(self.app.settings.limits)
         # Its warnings are about what clients send.
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         self._code = _CRASHED
@@ -103,6 +102,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        self.config.http = guarded(self.app.settings.limits, self.wsgi.express)
         server = Server(self.config, self.board, self.slot, self._beat, self.app.settings.drain_timeout)
         await server.serve(sockets=self.sockets)
         self._code = server.code

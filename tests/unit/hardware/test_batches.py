@@ -1,6 +1,6 @@
 """Inputs of several requests as one, and predictions cut up again."""
 
-from collections import namedtuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,7 +10,11 @@ from modelyard.hardware.cpu import CpuHardware
 pytestmark = pytest.mark.torch
 
 CPU = CpuHardware()
-Pair = namedtuple("Pair", "left right")
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
 
 
 @pytest.fixture

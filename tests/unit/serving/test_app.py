@@ -107,7 +107,8 @@ def test_ping(send, method):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/ping/", "/invocations/foo", "//ping", "", "/PING", "/models", "/endpoints/a/invocations/x"]
+    "path",
+    ["/", "/ping/", "/invocations/foo", "//ping", "", "/PING", "/models", "/endpoints/a/invocations/x"],
 )
 def test_there_is_nothing_else(send, path):
     answer = send("GET", path)
@@ -383,6 +384,6 @@ def test_a_stream_that_breaks_has_no_end(send, caplog):
         yield b"a"
         raise OSError("secret")
 
-    with pytest.raises(OSError, match="secret"):
-        send("POST", "/invocations", b"", handler=lambda _: Response(b"", chunks=breaking()))
+    answer = send("POST", "/invocations", b"", handler=lambda _: Response(b"", chunks=breaking()))
+    assert answer.messages[-1]["more_body"]
     assert "the stream broke off" in caplog.text

@@ -539,9 +539,9 @@ def test_a_generator_with_its_content_type(ask):
 @pytest.mark.parametrize(
     ("accept", "content_type", "pieces"),
     [
-        ("", "application/jsonlines", [b"[1.0]\n", b"[2.0]\n"]),
-        ("application/json", "application/jsonlines", [b"[1.0]\n", b"[2.0]\n"]),
-        ("text/event-stream", "text/event-stream", [b"data: [1.0]\n\n", b"data: [2.0]\n\n"]),
+        ("", "application/jsonlines", [b"[1.0]\n", b'"two"\n']),
+        ("application/json", "application/jsonlines", [b"[1.0]\n", b'"two"\n']),
+        ("text/event-stream", "text/event-stream", [b"data: [1.0]\n\n", b'data: "two"\n\n']),
     ],
 )
 def test_what_predict_fn_yields_is_written_one_by_one(ask, accept, content_type, pieces):
@@ -550,7 +550,7 @@ def test_what_predict_fn_yields_is_written_one_by_one(ask, accept, content_type,
     def input_fn(body, content_type): return body
     def predict_fn(value, model):
         yield [1.0]
-        yield [2.0]
+        yield "two"
     """
     answer = ask(source, accept=accept)
     assert (answer.content_type, chunks(answer)) == (content_type, pieces)
