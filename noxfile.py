@@ -23,7 +23,7 @@ MUST_SHIP = (
     "modelyard/core/manager.py",
     "modelyard/plugins/backends/plugin.py",
     "modelyard/plugins/launchers/rank.sh",
-    "modelyard/serving/page.html",
+    "modelyard/serving/pages/page.html",
 )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import uvicorn
 
-from modelyard.serving.openapi import EndpointFacts, document
-from modelyard.serving.page import page as docs_page
+from modelyard.serving.pages.openapi import EndpointFacts, document
+from modelyard.serving.pages.page import page as docs_page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

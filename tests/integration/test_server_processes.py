@@ -22,7 +22,7 @@ SERVER = """
 import os, pathlib, socket, sys
 
 from modelyard.core import log
-from modelyard.serving.arbiter import LoadFailedError, serve
+from modelyard.serving.processes.arbiter import LoadFailedError, serve
 from modelyard.serving.program import Deployment
 from modelyard.serving.settings import ServerSettings
 

@@ -15,16 +15,16 @@ from modelyard.core.contracts import Hardware
 from modelyard.core.http import Response
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
-from modelyard.serving import openapi, page
-from modelyard.serving.app import Application, Page
-from modelyard.serving.board import Board, Phase
 from modelyard.serving.engine import Engine
-from modelyard.serving.execution_parameters import execution_parameters
-from modelyard.serving.handler import LoadedModel, Options, load_model
-from modelyard.serving.metrics import Metrics
-from modelyard.serving.model_folder import ModelFolder
+from modelyard.serving.http.app import Application, Page
+from modelyard.serving.model.folder import ModelFolder
+from modelyard.serving.model.handler import LoadedModel, Options, load_model
+from modelyard.serving.pages import openapi, page
+from modelyard.serving.pages.execution_parameters import execution_parameters
+from modelyard.serving.pages.metrics import Metrics
+from modelyard.serving.pages.user_metrics import UserMetrics
+from modelyard.serving.processes.board import Board, Phase
 from modelyard.serving.settings import ServerSettings
-from modelyard.serving.user_metrics import UserMetrics
 
 
 @attrs.frozen

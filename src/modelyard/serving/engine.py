@@ -19,12 +19,12 @@ from typing import Any, Protocol, cast
 from modelyard.core.errors import ModelyardError
 from modelyard.core.http import Request, Response
 from modelyard.core.log import get_logger
-from modelyard.serving import parking
-from modelyard.serving.batching import Batcher
 from modelyard.serving.errors import error_response, response_to
-from modelyard.serving.handler import LoadedModel
-from modelyard.serving.interruption import Interrupted, Watch
+from modelyard.serving.model.batching import Batcher
+from modelyard.serving.model.handler import LoadedModel
 from modelyard.serving.settings import ServerSettings
+from modelyard.serving.waiting import parking
+from modelyard.serving.waiting.interruption import Interrupted, Watch
 
 _IGNORES_INTERRUPTIONS = 1.0
 """Seconds after which a model that was told to stop is given up, with its process."""
@@ -54,7 +54,7 @@ _OPEN = (State.LOADING, State.READY)
 
 
 class Observer(Protocol):
-    """What an engine tells of its work; `modelyard.serving.metrics` counts it."""
+    """What an engine tells of its work; `modelyard.serving.pages.metrics` counts it."""
 
     def observe(self, status: int, seconds: float) -> None:
         """Take notice of an answer."""

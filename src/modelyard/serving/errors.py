@@ -1,22 +1,16 @@
-"""From an exception to an answer, and to the line of the user's code that raised it."""
+"""From an exception to an answer."""
 
-import contextlib
 import json
-import traceback
-from collections.abc import Iterator
-from pathlib import Path
 
 from modelyard.core.errors import (
     DecodeError,
     EncodeError,
     NotAcceptableError,
     UnsupportedMediaTypeError,
-    UserCodeError,
 )
 from modelyard.core.http import Handler, Request, Response
 from modelyard.core.log import get_logger
-from modelyard.serving.interruption import Interrupted
-from modelyard.serving.model_folder import ModelFolder
+from modelyard.serving.waiting.interruption import Interrupted
 
 _CLIENT_ERRORS = (
     (UnsupportedMediaTypeError, 415, "unsupported_media_type"),
@@ -95,18 +89,3 @@ def error_response(
     body = json.dumps({"error": message, "code": code, "request_id": request_id}).encode()
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     return Response(body, "application/json", status, headers)
-
-
-@contextlib.contextmanager
-def blamed(what: str, folder: ModelFolder) -> Iterator[None]:
-    """Turn any exception of the block into a `UserCodeError` with the user's line that raised it."""
-    try:
-        yield
-    except UserCodeError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        users = [frame for frame in frames if folder.holds(Path(frame.filename))]
-        where = [f" ({Path(f.filename).name}, line {f.lineno}, in {f.name})" for f in users[-1:]]
-        said = f"{what} raised {type(error).__name__}: {error}{''.join(where)}{folder.advice(error)}"
-        raise UserCodeError(said) from error

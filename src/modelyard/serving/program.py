@@ -13,11 +13,13 @@ from modelyard.core.errors import InvalidPlanError
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, Resources
-from modelyard.serving import metrics, model_folder, packages
-from modelyard.serving.arbiter import serve as supervise
 from modelyard.serving.endpoint import Endpoint
-from modelyard.serving.gunicorn_app import Make
-from modelyard.serving.resources import cores
+from modelyard.serving.model import folder as model_folder
+from modelyard.serving.model import packages
+from modelyard.serving.pages import metrics
+from modelyard.serving.processes.arbiter import serve as supervise
+from modelyard.serving.processes.gunicorn_app import Make
+from modelyard.serving.processes.resources import cores
 from modelyard.serving.settings import ServerSettings
 
 _BACKLOG = 2048

@@ -8,8 +8,8 @@ import pytest
 from modelyard.core.http import Request
 from modelyard.core.manager import PluginManager
 from modelyard.hardware.cpu import CpuHardware
-from modelyard.serving import model_folder
-from modelyard.serving.handler import Options, build_handler
+from modelyard.serving.model import folder as model_folder
+from modelyard.serving.model.handler import Options, build_handler
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import time
 
 import uvicorn
 
-from modelyard.serving.protocol import guarded
+from modelyard.serving.http.protocol import guarded
 
 PATIENCE = 20.0
 

@@ -10,12 +10,12 @@ import pytest
 from modelyard.core.codecs import CodecTable
 from modelyard.core.errors import UserCodeError
 from modelyard.core.http import Request, Response
-from modelyard.serving import parking
-from modelyard.serving.batching import Batcher
 from modelyard.serving.engine import Engine, State
 from modelyard.serving.errors import answering
-from modelyard.serving.handler import LoadedModel
+from modelyard.serving.model.batching import Batcher
+from modelyard.serving.model.handler import LoadedModel
 from modelyard.serving.settings import ServerSettings
+from modelyard.serving.waiting import parking
 
 PATIENCE = 20.0
 

@@ -159,7 +159,7 @@ class LocalBackend:
                 listen=listening.fileno(),
                 startup_timeout=plan.startup_timeout,
             )
-            environ = {**_surroundings(), **_served(plan)}
+            environ = {**_surroundings(), ISOLATED_PACKAGES: "1", **_served(plan)}
             owned = _start_guard("endpoint_guard", settings, record, environ, attached=True)
         return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout, owned=owned)
 

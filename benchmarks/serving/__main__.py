@@ -1,0 +1,7 @@
+"""Run the benchmark of the model server."""
+
+import sys
+
+from benchmarks.serving import run
+
+run.main(sys.argv[1:])

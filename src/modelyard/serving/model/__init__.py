@@ -1,0 +1,1 @@
+"""From a model's folder to what a request passes through."""

@@ -1,0 +1,1 @@
+"""What a server says of itself: to people, to programs, to Prometheus and to batch transform."""

@@ -1,0 +1,1 @@
+"""Waiting, and ending what does not, on the thread of a model."""

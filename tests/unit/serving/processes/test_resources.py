@@ -1,0 +1,67 @@
+"""What one worker takes of the machine."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from modelyard.serving.processes.resources import cores, share_cores
+
+
+def test_the_cores_are_those_that_the_process_may_use(tmp_path):
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert cores(tmp_path) == allowed
+
+
+@pytest.mark.parametrize(
+    ("files", "number"),
+    [
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "99999900000 100000\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+    ],
+)
+def test_a_containers_quota_counts(tmp_path, files, number):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cores(tmp_path) == (number or cores(tmp_path / "nowhere"))
+
+
+def test_workers_share_the_cores():
+    environ = {}
+    share_cores(1, environ)
+    assert environ["OMP_NUM_THREADS"] == environ["MKL_NUM_THREADS"] == str(cores())
+    environ = {}
+    share_cores(1000, environ)
+    assert environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_what_the_user_has_said_is_left_alone():
+    environ = {"MKL_NUM_THREADS": "5"}
+    share_cores(2, environ)
+    assert environ == {"MKL_NUM_THREADS": "5"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is on data of all kinds on Linux only")
+def test_memory_beyond_the_limit_is_an_error_of_the_one_who_asks():
+    code = """
+from modelyard.serving.processes.resources import keep_freed_memory, limit_memory
+keep_freed_memory()
+limit_memory(300 * 1024 * 1024)
+small = bytearray(10 * 1024 * 1024)
+try:
+    bytearray(400 * 1024 * 1024)
+except MemoryError:
+    print("refused")
+limit_memory(0)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert said.stdout == "refused\n"
