@@ -19,7 +19,7 @@ def transform_fn(model, body, content_type, accept, context):
         return words()
     if body == b"break":
         return breaking()
-    names = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes", 
+    names = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes",
              "x-amzn-sagemaker-target-variant")
     return json.dumps([context.get_request_header(0, name) for name in names]), "application/json"
 
