@@ -51,6 +51,13 @@ def no_torch(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Try to break the model server; a table says what was promised and what was measured."""
+    session.install(".[torch,test]", *FULL_TESTS, *CONSTRAINTS)
+    session.run("python", "-m", "pytest", "tests/chaos", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style and the format."""
     session.install("ruff>=0.17")

@@ -196,6 +196,9 @@ class Load:
     def statuses(self):
         return {status for _, status, _ in self.answers}
 
+    def pids(self, of_last):
+        return {answer["pid"] for *_, answer in self.answers[-of_last:]}
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -232,6 +235,19 @@ def test_connections_that_are_kept_are_spread_over_the_workers(server):
     for connection in connections:
         connection.close()
     assert min(pids.count(pid) for pid in server.workers) >= 6
+
+
+def test_connections_move_to_a_worker_that_has_few(server):
+    server.start().ready()
+    victim, survivor = server.workers
+    with Load(server, clients=8, sleep=0.01) as load:
+        load.more()
+        os.kill(victim, signal.SIGKILL)
+        server.ready(3)
+        until(lambda: load.pids(of_last=40) == set(server.workers), PATIENCE)
+    assert survivor in server.workers
+    assert load.statuses == {200}
+    assert len(load.lost) <= 8  # What the victim held.
 
 
 def test_what_a_worker_uses_is_its_share_of_the_cores(server):

@@ -89,10 +89,19 @@ def _read_plain(text: bytes) -> tuple[tuple[int, int], list[float]] | None:
     row, height = separators.partition(b"\n")[0], separators.count(b"\n") + 1
     if row.strip(b",") or separators != b"\n".join([row] * height):
         return None
+    # The shape is known to hold, so the rows may become one.
+    document = b"[" + lines.replace(b"\n", b",") + b"]"
+    holes = bool(row) and (b",," in document or document[1:2] == b"," or document[-2:-1] == b",")
+    if holes:
+        document = document.replace(b",,", b",null,").replace(b",,", b",null,")
+        document = document.replace(b"[,", b"[null,").replace(b",]", b",null]")
     try:
-        return (height, len(row) + 1), orjson.loads(b"[" + lines.replace(b"\n", b",") + b"]")
+        numbers = orjson.loads(document)
     except ValueError:
         return None
+    if holes:
+        numbers = [math.nan if number is None else number for number in numbers]
+    return (height, len(row) + 1), numbers
 
 
 def _read(text: bytes) -> tuple[tuple[int, ...], list[float]]:
@@ -175,7 +184,10 @@ def _write_numbers(array: npt.NDArray[Any]) -> bytes:
 
 def _with_words(lines: bytes, table: npt.NDArray[Any]) -> bytes:
     """Return the lines with ``nan``, ``inf`` and ``-inf`` where orjson wrote null."""
-    words = (str(float(number)).encode() for number in table[~np.isfinite(table)])
+    unwritten = table[~np.isfinite(table)]
+    if np.isnan(unwritten).all():
+        return lines.replace(b"null", b"nan")
+    words = (str(float(number)).encode() for number in unwritten)
     return re.sub(b"null", lambda _: next(words), lines)
 
 

@@ -259,3 +259,30 @@ def test_unencodable(value, message):
     with pytest.raises(EncodeError) as caught:
         CODEC.encode(value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b",",
+        b"1,",
+        b",1",
+        b",,",
+        b"1,,,2",
+        b",1\n2,",
+        b"1,2\n,\n3,4",
+        b",\n,",
+        b"1,,3\r\n,,\r\n4,5,",
+        b",1,\n,,",
+    ],
+)
+def test_holes_are_read_the_same_way_fast_and_slowly(text):
+    fast, slow = _read_plain(text), _read(text)
+    assert fast is not None
+    assert fast[0] == slow[0]
+    np.testing.assert_array_equal(fast[1], slow[1])
+
+
+@pytest.mark.parametrize("text", [b"1\n\n2", b"1,2\n\n3,4", b"1, ,2", b"1,2\n3"])
+def test_what_may_be_no_hole_is_read_slowly(text):
+    assert _read_plain(text) is None

@@ -106,6 +106,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.flow is not None:
             self.flow.resume_writing()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the client waits for an answer."""
+        return self._active is not None
+
     def shutdown(self) -> None:
         """Close once everything that the client began to ask for is answered."""
         if not self._draining:

@@ -131,3 +131,7 @@ class Board:
             other.connections < connections and other is not slot and other.serves(patience)
             for other in self._slots
         )
+
+    def connections_of_siblings(self, slot: Slot, patience: float) -> list[int]:
+        """Return how many connections each other worker holds that serves."""
+        return [other.connections for other in self._slots if other is not slot and other.serves(patience)]

@@ -6,6 +6,7 @@ times a second, in a drain too.
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import socket
 import time
@@ -118,6 +119,8 @@ class Server(uvicorn.Server):
         self._acceptor.update()
         if self._slot.phase is Phase.LOADING and self._board.has_ready_sibling(self._slot, PATIENCE):
             self._end_connections()  # Their clients find the sibling.
+        elif self._slot.phase is Phase.READY and counter % 10 == 0:
+            self._share()
         return stop or self.code != 0
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -189,6 +192,19 @@ class Server(uvicorn.Server):
             connection.close()
         finally:
             self._arriving.discard(protocol)
+
+    def _share(self) -> None:
+        """Send some clients to a sibling that has far fewer: those that keep their connection stay otherwise.
+
+        Only those that wait for an answer, for it can tell them; so that nothing is lost.
+        """
+        others = self._board.connections_of_siblings(self._slot, PATIENCE)
+        self._told &= self.server_state.connections
+        if others and (surplus := (self._held() - len(self._told) - min(others)) // (len(others) + 1)) > 0:
+            busy = (each for each in self.server_state.connections - self._told if each.is_busy)
+            for connection in itertools.islice(busy, surplus):
+                connection.shutdown()
+                self._told.add(connection)
 
     def _end_connections(self) -> None:
         """Tell each connection, once, to end when what it was asked is answered."""

@@ -22,13 +22,13 @@ PATIENT = {f"{name}_timeout": NEVER for name in ("first_byte", "header", "body",
 SHORT = 0.2
 
 
-@pytest.fixture(params=["uvloop", "asyncio"])
-def start(request):
+@pytest.fixture
+def start():
     """Start a server with these limits; without one named a connection may take for ever."""
     servers = []
 
     def make(**limits):
-        servers.append(Server(Limits(**PATIENT | limits), request.param))
+        servers.append(Server(Limits(**PATIENT | limits)))
         return servers[-1]
 
     yield make
