@@ -8,13 +8,15 @@ boto3 = pytest.importorskip("boto3", reason="the client is boto3's")
 
 SCRIPT = """
 import json
+
+class NoSuchCity(ValueError):
+    status_code = 422
+
 def model_fn(model_dir): return None
 def transform_fn(model, body, content_type, accept, context):
     context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "seen")
     if body == b"refuse":
-        error = ValueError("no such city")
-        error.status_code = 422
-        raise error
+        raise NoSuchCity("no such city")
     if body == b"stream":
         return words()
     if body == b"break":

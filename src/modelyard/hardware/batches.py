@@ -1,78 +1,81 @@
-"""Inputs of several requests as one input: tensors joined along their first dimension, and cut again.
+"""Inputs of several requests as one input: joined along their first dimension, and cut again.
 
-An input is a tensor, or a dict, tuple or list of tensors that all have the same number of rows.
+An input is a tensor or an array, or a dict, tuple or list of such with the same number of rows.
 """
 
 from collections.abc import Hashable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 
 def batch_key(value: object) -> Hashable | None:
-    """Return what inputs that can be stacked have in common; None for one that cannot be."""
+    """Return what inputs that can be stacked have in common; None for one that cannot be.
+
+    The first dimension is taken to be rows, so there must be a second one.
+    """
     parts = _parts(value)
-    if not parts or len({tensor.shape[0] if tensor.dim() else -1 for tensor in parts.values()}) != 1:
+    if not parts or any(part.ndim < 2 for part in parts.values()):
         return None
-    kinds = tuple(
-        (name, tensor.dtype, tensor.shape[1:], tensor.device, tensor.layout, tensor.dim() > 0)
-        for name, tensor in parts.items()
-    )
-    return (type(value), kinds) if all(kind[-1] for kind in kinds) else None
+    if len({part.shape[0] for part in parts.values()}) != 1:
+        return None
+    kinds = ((name, type(part), part.dtype, part.shape[1:], _place(part)) for name, part in parts.items())
+    return type(value), tuple(kinds)
 
 
 def stack(values: Sequence[object]) -> tuple[object, list[int]]:
     """Return inputs of one `batch_key` as one, and the rows of each."""
-    import torch
-
     all_parts = [_parts(value) for value in values]
     sizes = [next(iter(parts.values())).shape[0] for parts in all_parts]
-    joined = {name: torch.cat([parts[name] for parts in all_parts]) for name in all_parts[0]}
+    joined = {name: _joined([parts[name] for parts in all_parts]) for name in all_parts[0]}
     return _rebuilt(values[0], joined), sizes
 
 
 def split(prediction: object, sizes: Sequence[int]) -> list[object]:
     """Return a prediction's rows, cut by `sizes`. Raises ``ValueError`` if it has not that many."""
-    rows = sum(sizes)
+    rows, ends = sum(sizes), list(accumulate(sizes))
+    cuts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     if isinstance(prediction, list) and len(prediction) == rows:
-        ends = list(accumulate(sizes))
-        return [prediction[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+        return [prediction[cut] for cut in cuts]
     parts = _parts(prediction)
-    if not parts or any(not tensor.dim() or tensor.shape[0] != rows for tensor in parts.values()):
+    if not parts or any(not part.ndim or part.shape[0] != rows for part in parts.values()):
         raise ValueError(f"for {rows} rows of input it gave {_described(prediction)}")
-    pieces = {name: tensor.split(list(sizes)) for name, tensor in parts.items()}
-    return [
-        _rebuilt(prediction, {name: cut[place] for name, cut in pieces.items()})
-        for place in range(len(sizes))
-    ]
+    return [_rebuilt(prediction, {name: part[cut] for name, part in parts.items()}) for cut in cuts]
 
 
-def _parts(value: object) -> "dict[Any, torch.Tensor]":
-    """Return the tensors of a value by their names or places; none where not all of it are tensors."""
+def _parts(value: object) -> dict[Any, Any]:
+    """Return the tensors and arrays of a value by their names or places; none where it holds others."""
+    import numpy as np
     import torch
 
-    if isinstance(value, torch.Tensor):
+    kinds = (torch.Tensor, np.ndarray)
+    if isinstance(value, kinds):
         return {"": value}
     if isinstance(value, (dict, tuple, list)):
         items = dict(value.items()) if isinstance(value, dict) else dict(enumerate(value))
-        if all(isinstance(item, torch.Tensor) for item in items.values()):
+        if all(isinstance(item, kinds) for item in items.values()):
             return items
     return {}
 
 
-def _rebuilt(like: Any, parts: "dict[Any, torch.Tensor]") -> object:
-    """Return the tensors in a container of the same kind as `like`."""
+def _place(part: Any) -> Hashable:
+    """Return where a tensor is and how it lies; nothing for an array."""
+    return getattr(part, "device", None) and (str(part.device), getattr(part, "layout", None))
+
+
+def _joined(parts: list[Any]) -> Any:
+    import numpy as np
     import torch
 
-    if isinstance(like, torch.Tensor):
-        return parts[""]
+    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+
+
+def _rebuilt(like: Any, parts: dict[Any, Any]) -> object:
+    """Return the parts in a container of the same kind as `like`."""
     if isinstance(like, dict):
         return type(like)(**parts) if hasattr(like, "__dataclass_fields__") else dict(parts)
     if hasattr(like, "_fields"):
         return type(like)(*parts.values())
-    return type(like)(parts.values())
+    return type(like)(parts.values()) if isinstance(like, (tuple, list)) else parts[""]
 
 
 def _described(value: object) -> str:

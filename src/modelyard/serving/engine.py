@@ -24,7 +24,7 @@ from modelyard.serving.model.batching import Batcher
 from modelyard.serving.model.handler import LoadedModel
 from modelyard.serving.settings import ServerSettings
 from modelyard.serving.waiting import parking
-from modelyard.serving.waiting.interruption import Interrupted, Watch
+from modelyard.serving.waiting.interruption import Interrupted, Interrupter
 
 _IGNORES_INTERRUPTIONS = 1.0
 """Seconds after which a model that was told to stop is given up, with its process."""
@@ -51,6 +51,13 @@ class State(enum.StrEnum):
 
 _OPEN = (State.LOADING, State.READY)
 """The states in which requests are taken."""
+
+
+_EXCUSES = {
+    State.LOADING: "the model is being loaded",
+    State.FAILED: "the model could not be loaded; the endpoint's log says why",
+    State.HUNG: "the model hangs, and is being started again",
+}
 
 
 class Observer(Protocol):
@@ -100,8 +107,8 @@ class Engine:
         self._load = load
         self._settings = settings
         self._observer = observer
-        self._watch = Watch()
-        self._stacks = parking.Stacks(self._watch)
+        self._interrupter = Interrupter()
+        self._stacks = parking.Stacks(self._interrupter)
         self.state = State.LOADING
         self.reason = "the model is being loaded"
         self.loaded: LoadedModel | None = None
@@ -134,6 +141,11 @@ class Engine:
         """Wait for the thread's end; tell whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def excuse(self) -> str:
+        """Why it cannot be asked, for clients: ``reason`` may say more than is theirs to know."""
+        return _EXCUSES.get(self.state, "the server is ending")
 
     @property
     def in_flight(self) -> int:
@@ -182,13 +194,13 @@ class Engine:
             else:
                 said = f"no answer within {self._settings.request_timeout:g} s"
                 self._answer(job, 504, "timeout", said)
-        if self._watch.overdue(now) > _IGNORES_INTERRUPTIONS and self.state is State.READY:
+        if self._interrupter.overdue(now) > _IGNORES_INTERRUPTIONS and self.state is State.READY:
             self.state, self.reason = State.HUNG, "the model does not come back from a request"
-            self.answer_all("hung", "the model hangs, and is being started again: try again")
+            self.answer_all("hung", self.excuse)
 
     def _refusal(self, request: Request) -> Response | None:
         if self.state not in _OPEN:
-            return error_response(503, "unavailable", self.reason, request.request_id, retry_after=1)
+            return error_response(503, "unavailable", self.excuse, request.request_id, retry_after=1)
         if len(self._jobs) >= self._settings.max_queue:
             said = f"{len(self._jobs)} requests wait already: try again"
             return error_response(429, "queue_full", said, request.request_id, retry_after=1)
@@ -211,6 +223,8 @@ class Engine:
             job, result = outbox.popleft()
             if job in jobs:
                 self._end(job, result)
+            elif isinstance(result, Response) and result.chunks is not None:
+                self.close(result.chunks)  # It comes too late.
 
     def _end(self, job: _Job, result: object) -> None:
         del self._jobs[job]
@@ -240,19 +254,24 @@ class Engine:
             self._become(State.FAILED, reason)
             return
         self.loaded = loaded
-        if loaded.is_async:
-            self._turn_in_loop(loaded)
+        try:
+            if loaded.is_async:
+                self._turn_in_loop(loaded)
+            else:
+                self._become(State.READY)
+                while self._turn(loaded):
+                    self._rest(loaded.batcher)
+        except BaseException:  # noqa: BLE001 - whatever it is, without this thread there is no model
+            _log.error("the model's thread has failed", exc_info=True)
+            self._become(State.HUNG, "the model's thread has failed")
         else:
-            self._become(State.READY)
-            while self._turn(loaded):
-                self._rest(loaded.batcher)
-        self._become(State.STOPPED, "the server ends")
+            self._become(State.STOPPED, "the server ends")
 
     def _become(self, state: State, reason: str = "") -> None:
         def become() -> None:
             self.state, self.reason = state, reason
-            if state is State.FAILED:
-                self.answer_all("unavailable", reason)
+            if state in (State.FAILED, State.HUNG):
+                self.answer_all("unavailable", self.excuse)
 
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody asks any more.
             self._loop.call_soon_threadsafe(become)
@@ -269,9 +288,17 @@ class Engine:
 
     def _turn_in_loop(self, loaded: LoadedModel) -> None:
         """Do the same in an event loop, on which requests may wait."""
-        loop = parking.own_loop()
+        loop, due = parking.own_loop(), False
+
+        def soon() -> None:
+            nonlocal due
+            if not due:
+                due = True
+                loop.call_soon(turn)
 
         def turn() -> None:
+            nonlocal due
+            due = False
             if not self._turn(loaded):
                 loop.stop()
             elif loaded.batcher and (seconds := loaded.batcher.due_in()) is not None:
@@ -279,8 +306,10 @@ class Engine:
                     self._alarm.cancel()
                 self._alarm = loop.call_later(seconds, turn)
 
+        if loaded.batcher:
+            loaded.batcher.on_wait = soon  # Also of a request that has waited for something else before.
         self._ring = lambda: loop.call_soon_threadsafe(turn)
-        loop.call_soon(turn)
+        soon()
         self._become(State.READY)
         loop.run_forever()
 
@@ -302,14 +331,14 @@ class Engine:
             else:
                 # What interrupts it may come when its work is done.
                 with contextlib.suppress(Interrupted):
-                    self._watch.within(job.deadline, self._do, job, loaded)
+                    self._interrupter.within(job.deadline, self._do, job, loaded)
         while batcher and batcher.due_in() == 0:
             self._run_batch(batcher)
         self._send()
         return goes_on
 
     def _run_batch(self, batcher: Batcher) -> None:
-        size = batcher.run(self._watch)
+        size = batcher.run(self._interrupter)
         if self._observer:
             self._observer.batch(size)
         self._send()

@@ -1,6 +1,7 @@
 """From an exception to an answer."""
 
 import json
+from collections.abc import Callable
 
 from modelyard.core.errors import (
     DecodeError,
@@ -25,25 +26,49 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 _log = get_logger(__name__)
 
 
-def answering(handler: Handler) -> Handler:
-    """Return a handler that answers instead of raising; the traceback goes to the log alone."""
+_SPEAKING = frozenset(
+    (
+        "modelyard",
+        "modelyard_shim",
+        "sagemaker_containers",
+        "sagemaker_inference",
+        "starlette",
+        "fastapi",
+        "ts",
+    )
+)
+"""Packages whose exceptions with a status are meant for the client of whoever raises them."""
+
+Defines = Callable[[type], bool]
+"""Tells whether a class is of the user's code."""
+
+
+def _nothing(_cls: type) -> bool:
+    return False
+
+
+def answering(handler: Handler, defines: Defines = _nothing) -> Handler:
+    """Return a handler that answers instead of raising; the traceback goes to the log alone.
+
+    `defines`: tells the user's own types of error, which may choose their status.
+    """
 
     def answer(request: Request) -> Response:
         try:
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
         except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
-            return response_to(error, request.request_id)
+            return response_to(error, request.request_id, defines)
 
     return answer
 
 
-def response_to(error: BaseException, request_id: str) -> Response:
+def response_to(error: BaseException, request_id: str, defines: Defines = _nothing) -> Response:
     """Return the answer to a request that raised `error`, which is logged where it is not the client's."""
     for kind, status, code in _CLIENT_ERRORS:
         if isinstance(error, kind):
             return error_response(status, code, str(error), request_id)
-    if status := _own_status(error):
+    if status := _own_status(error, defines):
         if status >= 500:
             _log.error("request failed", request_id=request_id, exc_info=error)
         return error_response(status, "refused" if status < 500 else "model_error", _line(error), request_id)
@@ -57,14 +82,19 @@ def response_to(error: BaseException, request_id: str) -> Response:
     return error_response(500, "model_error", said, request_id)
 
 
-def _own_status(error: BaseException) -> int:
+def _own_status(error: BaseException, defines: Defines) -> int:
     """Return the status that the user's own type of error asks for, or 0.
 
     `InferenceError` has one, and so have the toolkit's ``BaseInferenceToolkitError``, the HTTP
-    exceptions of web frameworks, and TorchServe's ``PredictionException`` (``error_code``).
+    exceptions of web frameworks, and TorchServe's ``PredictionException`` (``error_code``). The errors of
+    other clients have one too, but what they say is nothing for this one.
     """
     status = getattr(error, "status_code", getattr(error, "error_code", None))
-    return status if type(status) is int and 400 <= status <= 599 else 0
+    if type(status) is not int or not 400 <= status <= 599:
+        return 0
+    kinds = type(error).__mro__
+    speaks = any(cls.__module__.partition(".")[0] in _SPEAKING or defines(cls) for cls in kinds)
+    return status if speaks else 0
 
 
 def _line(error: BaseException) -> str:

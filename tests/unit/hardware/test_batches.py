@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from modelyard.core.contracts import BatchingHardware
@@ -67,7 +68,7 @@ def test_what_differs_does_not_go_together(torch):
             torch.zeros(1, 2),
             torch.zeros(1, 3),
             torch.zeros(1, 2, dtype=torch.float64),
-            torch.zeros(2),
+            np.zeros((1, 2)),
             (torch.zeros(1, 2),),
             [torch.zeros(1, 2)],
             {"a": torch.zeros(1, 2)},
@@ -85,7 +86,17 @@ def test_what_is_no_tensor_goes_with_nothing(value):
 
 def test_a_tensor_without_rows_goes_with_nothing(torch):
     assert CPU.batch_key(torch.tensor(1.0)) is None
+    # One row that was sent without its brackets: joined, it would be one row of two clients' numbers.
+    assert CPU.batch_key(torch.zeros(3)) is None
     assert CPU.batch_key((torch.zeros(1, 2), torch.zeros(2, 2))) is None
+
+
+def test_arrays_are_stacked_and_cut_too(torch):
+    arrays = [np.ones((1, 2)), np.zeros((2, 2))]
+    stacked, sizes = CPU.stack(arrays)
+    np.testing.assert_array_equal(stacked, [[1, 1], [0, 0], [0, 0]])
+    for cut, array in zip(CPU.split(stacked, sizes), arrays, strict=True):
+        np.testing.assert_array_equal(cut, array)
 
 
 def test_a_list_of_one_item_per_row_is_cut(torch):

@@ -327,6 +327,63 @@ def test_a_stream_that_is_closed_is_closed_on_the_models_thread(run):
     assert closed == ["model"]
 
 
+def test_what_kept_the_model_from_being_loaded_is_not_for_clients(run, caplog):
+    def load():
+        raise UserCodeError("model_fn raised FileNotFoundError: '/secret/weights.bin'")
+
+    async def use(engine):
+        early = await engine.handle(Request(b""))
+        return early, await engine.handle(Request(b""))
+
+    for answer in run(None, use, load=load):
+        assert b"/secret" not in answer.body
+        assert b"log says why" in answer.body
+
+
+def test_an_answer_in_pieces_that_comes_too_late_is_closed_on_the_models_thread(run):
+    closed = []
+    release = threading.Event()
+
+    def pieces():
+        try:
+            yield b"a"
+        finally:
+            closed.append(threading.current_thread().name)
+
+    def handler(request):
+        made = pieces()
+        next(made)
+        release.wait(PATIENCE)
+        return Response(b"", chunks=made)
+
+    async def use(engine):
+        slow = asyncio.ensure_future(engine.handle(Request(b"")))
+        await until(lambda: engine.in_flight and engine.state is State.READY)
+        engine._end(next(iter(engine._jobs)), Response(b"", status=504))
+        release.set()
+        await until(lambda: closed)
+        return slow.result()
+
+    assert run(handler, use).status == 504
+    assert closed == ["model"]
+
+
+def test_a_thread_that_fails_is_given_up(run, caplog):
+    def fail(loaded):
+        raise MemoryError
+
+    async def use(engine):
+        await until(lambda: engine.state is State.READY)
+        await engine.handle(Request(b""))  # Which the thread has done, and waits.
+        engine._turn = fail
+        answer = await engine.handle(Request(b""))
+        await until(lambda: engine.state is State.HUNG)
+        return answer
+
+    assert code(run(echo, use)) == (503, "unavailable")
+    assert "the model's thread has failed" in caplog.text
+
+
 # -- requests that wait ------------------------------------------------------------------------
 
 
@@ -488,6 +545,38 @@ def test_one_bad_item_fails_alone(run, caplog):
     answers = run(model, use, batcher=model.batcher)
     assert [answer.status for answer in answers] == [200, 500, 200, 200]
     assert [answer.body for answer in answers if answer.status == 200] == [b"2", b"4", b"6"]
+
+
+def test_a_request_that_has_waited_for_something_else_joins_a_batch(run):
+    model = Doubler(2)
+
+    def handler(request):
+        parking.wait(asyncio.sleep(0.001))
+        return model(request)
+
+    async def use(engine):
+        return await asyncio.gather(*ask(engine, 1, 2), *ask(engine, 3))
+
+    answers = run(handler, use, batcher=model.batcher, is_async=True, request_timeout=5)
+    assert [answer.body for answer in answers] == [b"2", b"4", b"6"]
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_whatever_is_raised_in_a_batch_fails_one_request(run, caplog, error):
+    class Odd(Doubler):
+        def many(self, values, contexts):
+            if 13 in values:
+                raise error
+            return values
+
+    model = Odd(3, delay=PATIENCE)
+
+    async def use(engine):
+        first = await asyncio.gather(*ask(engine, 1, 13, 2))
+        return first + await asyncio.gather(*ask(engine, 4, 5, 6))
+
+    answers = run(model, use, batcher=model.batcher)
+    assert [answer.status for answer in answers] == [200, 500, 200, 200, 200, 200]
 
 
 def test_what_cannot_be_read_is_in_no_batch(run):

@@ -6,7 +6,7 @@ parked between its input and its output, and what fails in company is tried agai
 """
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import attrs
@@ -16,7 +16,7 @@ from modelyard.core.errors import UserCodeError
 from modelyard.core.log import get_logger
 from modelyard.serving.model.context import BatchContext, Context
 from modelyard.serving.waiting import parking
-from modelyard.serving.waiting.interruption import Interrupted, Watch
+from modelyard.serving.waiting.interruption import Interrupted, Interrupter
 
 Predict = Callable[[Any, Context], Any]
 """``predict_fn`` of a model: from an input and its context to the prediction."""
@@ -24,8 +24,8 @@ Predict = Callable[[Any, Context], Any]
 PredictMany = Callable[[list[Any], list[Context]], Sequence[Any]]
 """From the inputs of a batch, and their contexts, to their predictions in the same order."""
 
-FAILURES = (Exception, SystemExit, Interrupted)
-"""What a user's function may raise without its thread ending."""
+_KINDS = 1000
+"""How many kinds of inputs that do not batch are remembered: clients choose the shapes."""
 
 _log = get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Batcher:
     """Stands where ``predict_fn`` stands, and calls it for several requests at once.
 
     `predict`: for one; `predict_many`: for a batch; `size`: requests in a batch at most; `delay`:
-    seconds that the first of a batch may wait for the others.
+    seconds that the first of a batch may wait for the others. ``on_wait``: called when a request waits.
     """
 
     def __init__(self, predict: Predict, predict_many: PredictMany, *, size: int, delay: float = 0.0) -> None:
@@ -55,6 +55,7 @@ class Batcher:
         self._size = size
         self._delay = delay
         self._waiting: list[_Waiting] = []
+        self.on_wait: Callable[[], None] = lambda: None
 
     def __call__(self, value: Any, context: Context) -> Any:
         """Return the prediction for one request, once that of its batch is made."""
@@ -63,6 +64,7 @@ class Batcher:
             return self._predict(value, context)
         mine = _Waiting(value, context, stack, time.monotonic())
         self._waiting.append(mine)
+        self.on_wait()
         parking.park()
         if mine.error is not None:
             raise mine.error
@@ -79,41 +81,41 @@ class Batcher:
             return None
         return max(0.0, self._waiting[0].since + self._delay - time.monotonic())
 
-    def run(self, watch: Watch) -> int:
+    def run(self, interrupter: Interrupter) -> int:
         """Predict for those who wait, and let them go on; return how many they were."""
         batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
-        if not self._together(batch, watch):
+        if not self._together(batch, interrupter):
             for waiting in batch:
-                self._alone(waiting, watch)
+                self._alone(waiting, interrupter)
         for waiting in batch:
             waiting.stack.go_on()
         return len(batch)
 
-    def _together(self, batch: list[_Waiting], watch: Watch) -> bool:
+    def _together(self, batch: list[_Waiting], interrupter: Interrupter) -> bool:
         """Predict for the whole batch; tell whether that went well."""
         if len(batch) == 1:
             return False
         values, contexts = [w.value for w in batch], [w.context for w in batch]
         deadline = min(waiting.stack.deadline for waiting in batch)
         try:
-            predictions = watch.within(deadline, self._predict_many, values, contexts)
+            predictions = interrupter.within(deadline, self._predict_many, values, contexts)
             for waiting, prediction in zip(batch, predictions, strict=True):
                 waiting.prediction = prediction
-        except FAILURES as error:
+        except BaseException as error:  # noqa: BLE001 - found out below, request by request
             _log.warning(
                 "a batch failed: its requests are tried one by one", size=len(batch), error=str(error)
             )
             return False
         return True
 
-    def _alone(self, waiting: _Waiting, watch: Watch) -> None:
+    def _alone(self, waiting: _Waiting, interrupter: Interrupter) -> None:
         try:
             if time.monotonic() >= waiting.stack.deadline:
-                raise Interrupted
-            waiting.prediction = watch.within(
+                raise Interrupted  # noqa: TRY301 - as if it had begun
+            waiting.prediction = interrupter.within(
                 waiting.stack.deadline, self._predict, waiting.value, waiting.context
             )
-        except FAILURES as error:
+        except BaseException as error:  # noqa: BLE001 - raised where it belongs, in the request
             waiting.error = error
 
 
@@ -142,35 +144,34 @@ class Listed:
 class Stacker:
     """A `PredictMany` over a ``predict_fn``: inputs of one kind are stacked, and predictions cut up.
 
-    `hardware`: knows how to stack. A model whose prediction has not one row per row of its input is
-    noticed, and called for each request by itself from then on.
+    `hardware`: knows how to stack. Inputs of a kind whose prediction has not one row per row of input
+    are noticed, and predicted one by one from then on.
     """
 
     def __init__(self, predict: Predict, hardware: BatchingHardware) -> None:
         self._predict = predict
         self._hardware = hardware
-        self._stacks = True
+        self._apart: set[Hashable] = set()
 
     def __call__(self, values: list[Any], contexts: list[Context]) -> list[Any]:
         """Return the predictions for `values`."""
         predictions: list[Any] = [None] * len(values)
-        for places in self._groups(values):
-            grouped = self._grouped(
-                [values[place] for place in places], [contexts[place] for place in places]
-            )
-            for place, prediction in zip(places, grouped, strict=True):
+        for key, places in self._groups(values).items():
+            group, theirs = [values[place] for place in places], [contexts[place] for place in places]
+            for place, prediction in zip(places, self._grouped(key, group, theirs), strict=True):
                 predictions[place] = prediction
         return predictions
 
-    def _groups(self, values: list[Any]) -> Iterable[list[int]]:
+    def _groups(self, values: list[Any]) -> dict[Hashable, list[int]]:
         """Return the places of values that go together; a value that goes with no other is alone."""
         groups: dict[Hashable, list[int]] = {}
         for place, value in enumerate(values):
-            key = self._hardware.batch_key(value) if self._stacks else None
-            groups.setdefault(object() if key is None else key, []).append(place)
-        return groups.values()
+            key = self._hardware.batch_key(value)
+            alone = key is None or key in self._apart
+            groups.setdefault(object() if alone else key, []).append(place)
+        return groups
 
-    def _grouped(self, group: list[Any], contexts: list[Context]) -> Sequence[Any]:
+    def _grouped(self, key: Hashable, group: list[Any], contexts: list[Context]) -> Sequence[Any]:
         if len(group) == 1:
             return [self._predict(group[0], contexts[0])]
         stacked, sizes = self._hardware.stack(group)
@@ -178,6 +179,7 @@ class Stacker:
         try:
             return self._hardware.split(prediction, sizes)
         except ValueError as error:
-            self._stacks = False
-            _log.warning("the model does not batch: its requests are predicted one by one", reason=str(error))
+            if len(self._apart) < _KINDS:
+                self._apart.add(key)
+            _log.warning("such inputs do not batch: they are predicted one by one", reason=str(error))
             raise

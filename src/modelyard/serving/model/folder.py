@@ -7,6 +7,7 @@ the way out.
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,12 @@ class ModelFolder:
     def holds(self, path: Path) -> bool:
         """Tell whether a file is the user's."""
         return path.is_relative_to(self.root) or path.is_relative_to(self.code)
+
+    def defines(self, cls: type) -> bool:
+        """Tell whether a class is the user's."""
+        module = sys.modules.get(cls.__module__)
+        file = getattr(module, "__file__", None)
+        return file is not None and self.holds(Path(file))
 
     def advice(self, error: BaseException) -> str:
         """Return where a file of the model is that the user's code did not find; empty where it is not.

@@ -98,7 +98,9 @@ def load_model(
     steps = compose(functions, model, predict, defaults)
     # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
     handler = answering(
-        plugins.wrap_handler(answering(lambda request: steps(request, context(request=request))))
+        plugins.wrap_handler(
+            answering(lambda request: steps(request, context(request=request)), folder.defines)
+        )
     )
     return LoadedModel(handler, codecs, functions.are_async, batcher)
 

@@ -156,7 +156,7 @@ def _default_output(
         if inspect.isgenerator(prediction):
             return answer.stream((hardware.fetch(item) for item in prediction), accept, context, lines=True)
         media_type, codec = codecs.writing(accept)
-        return answer.whole(codec.encode(hardware.fetch(prediction)), media_type, accept, context)
+        return answer.encoded(codec.encode(hardware.fetch(prediction)), media_type, accept, context)
 
     return write
 
@@ -187,17 +187,19 @@ class _Answers:
     def of(self, result: Any, accept: str, context: Context) -> Response:
         """Return what a user's function gave: a body, or a body and its content type."""
         body, content_type = (result[0], result[1]) if isinstance(result, tuple) else (result, None)
-        if status := getattr(result, "status_code", 0):  # The response type of the older containers.
-            context.set_response_status(status)
+        if hasattr(result, "status_code"):  # The response of the older containers, a tuple with attributes.
+            context.set_response_status(result.status_code)
+            for name, value in result.headers.items():
+                context.set_response_header(0, name, value)
         if content_type is None:
-            content_type = self._named(accept)
+            content_type = accept if self._strict else self._named(accept)
         if inspect.isgenerator(body):
             return self.stream(body, accept, context, content_type=content_type)
-        return self.whole(self._bytes(body), content_type, accept, context)
+        return _as_set(Response(self._bytes(body), content_type), context)
 
-    def whole(self, body: bytes, content_type: str, accept: str, context: Context) -> Response:
-        """Return a body that is there."""
-        return _as_set(Response(body, accept if self._strict else content_type), context)
+    def encoded(self, body: bytes, media_type: str, accept: str, context: Context) -> Response:
+        """Return what a codec has written."""
+        return _as_set(Response(body, accept if self._strict else media_type), context)
 
     def stream(
         self,

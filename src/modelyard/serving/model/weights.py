@@ -80,13 +80,7 @@ def _is_module_of(value: object, folder: ModelFolder) -> bool:
     """Tell whether a value is a class of torch modules that is the user's own."""
     import torch
 
-    if not isinstance(value, type) or not issubclass(value, torch.nn.Module):
-        return False
-    try:
-        defined = Path(inspect.getfile(value))
-    except (TypeError, OSError):  # Of a module without a file.
-        return False
-    return folder.holds(defined)
+    return isinstance(value, type) and issubclass(value, torch.nn.Module) and folder.defines(value)
 
 
 def _checked(make: Callable[[], object], name: str) -> Callable[[], object]:

@@ -16,8 +16,8 @@ class Interrupted(BaseException):
     """
 
 
-class Watch:
-    """Watches over one thread: what it runs, and until when it may.
+class Interrupter:
+    """Ends what one thread runs beyond its time.
 
     The thread calls `within`; another one calls `overdue` now and then.
     """
@@ -35,7 +35,12 @@ class Watch:
         try:
             return function(*arguments)
         finally:
-            self._end()
+            while True:
+                try:
+                    self._end()
+                    break
+                except Interrupted:  # It came just now, and there is only one.
+                    continue
 
     def overdue(self, now: float) -> float:
         """Interrupt what runs past its deadline; return for how many seconds it has not minded."""
@@ -50,15 +55,12 @@ class Watch:
             return now - self._raised_at
 
     def _end(self) -> None:
-        try:
-            with self._lock:
-                self._deadline = math.inf
-                if self._raised_at is not None:
-                    # What comes next on this thread is not to be hit by it.
-                    _raise_in(self._thread, None)
-                    self._raised_at = None
-        except Interrupted:  # It came just now, and there is only one.
-            self._end()
+        with self._lock:
+            self._deadline = math.inf
+            if self._raised_at is not None:
+                # What comes next on this thread is not to be hit by it.
+                _raise_in(self._thread, None)
+                self._raised_at = None
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
-from modelyard.serving.waiting.interruption import Interrupted, Watch
+from modelyard.serving.waiting.interruption import Interrupted, Interrupter
 
 T = TypeVar("T")
 
@@ -26,13 +26,13 @@ class Stack(greenlet):
     """What one request runs on. ``deadline``: of that request, by the monotonic clock."""
 
     deadline: float = math.inf
-    watch: Watch
+    interrupter: Interrupter
 
     def go_on(self, value: object = None) -> None:
         """Let it run until it ends or is parked."""
         # What interrupts it may come when its work is done: then only the stack is lost.
         with contextlib.suppress(Interrupted):
-            self.watch.within(self.deadline, self.switch, value)
+            self.interrupter.within(self.deadline, self.switch, value)
 
 
 class Stacks:
@@ -41,19 +41,21 @@ class Stacks:
     They are made once and used again: making one takes longer than many a model.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, interrupter: Interrupter) -> None:
+        self._interrupter = interrupter
         self._idle: list[Stack] = []
 
     def run(self, function: Callable[[], object], deadline: float) -> None:
         """Call `function`, and return once it has ended or is parked. It must not raise."""
         stack = self._idle.pop() if self._idle else self._made()
+        while stack.dead:  # Interrupted when it had nothing to do any more.
+            stack = self._idle.pop() if self._idle else self._made()
         stack.deadline = deadline
         stack.go_on(function)
 
     def _made(self) -> Stack:
         stack = Stack(self._work)
-        stack.watch = self._watch
+        stack.interrupter = self._interrupter
         return stack
 
     def _work(self, function: Callable[[], object]) -> None:

@@ -446,6 +446,7 @@ OWN_ERRORS = {
     "InferenceError('gone', 410)": (410, "refused", "gone"),
     "Toolkit(418, 'teapot', 'phrase')": (418, "refused", "teapot"),
     "TorchServe('busy', 503)": (503, "model_error", "busy"),
+    "Upstream()": (500, "model_error", "the model raised HTTPError"),
     "Odd('x', True)": (500, "model_error", "the model raised Odd"),
     "Odd('x', 200)": (500, "model_error", "the model raised Odd"),
     "MemoryError()": (507, "out_of_memory", "ran out of memory"),
@@ -469,6 +470,13 @@ def test_the_users_own_errors_choose_their_status(ask, raised):
     class Odd(Exception):
         def __init__(self, message, status_code):
             self.status_code = status_code
+
+    def Upstream():
+        # As the clients of other services raise them: what it says is not for ours.
+        from urllib.error import HTTPError
+        error = HTTPError("http://secret", 401, "key sk-1", None, None)
+        error.status_code = 401
+        return error
 
     def model_fn(model_dir): return None
     def transform_fn(model, body, content_type, accept): raise {raised}
@@ -577,6 +585,14 @@ def test_a_generator_without_anything(ask):
 
 
 # -- the toolkit's quirks ----------------------------------------------------------------------
+
+
+def test_strict_keeps_the_type_that_the_script_names(ask):
+    source = """
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept): return b"png", "image/png"
+    """
+    assert ask(source, accept="application/json, image/png", strict="2.0.25").content_type == "image/png"
 
 
 def test_strict_answers_with_the_accept_header_as_content_type(ask):
