@@ -96,12 +96,10 @@ def load_model(
     predict = batcher or predict_of(functions, model, hardware)
     defaults = Defaults(codecs, hardware, options.device, strict=bool(options.strict))
     steps = compose(functions, model, predict, defaults)
+    handler = answering(lambda request: steps(request, context(request=request)), folder.defines)
+    wrapped = plugins.wrap_handler(handler)
     # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
-    handler = answering(
-        plugins.wrap_handler(
-            answering(lambda request: steps(request, context(request=request)), folder.defines)
-        )
-    )
+    handler = handler if wrapped is handler else answering(wrapped)
     return LoadedModel(handler, codecs, functions.are_async, batcher)
 
 

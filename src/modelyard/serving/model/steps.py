@@ -3,8 +3,8 @@
 All of it is composed once, when the model is loaded; a request is a chain of plain calls.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
+from types import GeneratorType
 from typing import Any
 
 import attrs
@@ -153,7 +153,7 @@ def _default_output(
 
     def write(prediction: object, request: Request, context: Context) -> Response:
         accept = _asked(request, codecs)
-        if inspect.isgenerator(prediction):
+        if isinstance(prediction, GeneratorType):
             return answer.stream((hardware.fetch(item) for item in prediction), accept, context, lines=True)
         media_type, codec = codecs.writing(accept)
         return answer.encoded(codec.encode(hardware.fetch(prediction)), media_type, accept, context)
@@ -193,7 +193,7 @@ class _Answers:
                 context.set_response_header(0, name, value)
         if content_type is None:
             content_type = accept if self._strict else self._named(accept)
-        if inspect.isgenerator(body):
+        if isinstance(body, GeneratorType):
             return self.stream(body, accept, context, content_type=content_type)
         return _as_set(Response(self._bytes(body), content_type), context)
 
