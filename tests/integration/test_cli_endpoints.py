@@ -188,6 +188,37 @@ def test_a_hangup_loads_the_archive_anew(modelyard, serve, model):
     until(lambda: json.loads(modelyard("predict", url, "rows.json")) == [10.0, 15.0])
 
 
+def test_the_files_of_a_model_go_with_its_last_worker(modelyard, serve, model, tmp_path):
+    def unpacked():
+        return [json.loads(file.read_text()) for file in (tmp_path / "scratch").rglob("weights.json")]
+
+    archive = pack(model)
+    server = serve(archive.name)
+    url = address(server)
+    for factor in (5.0, 7.0):
+        retrain(model, factor)
+        pack(model)
+        server.send_signal(signal.SIGHUP)
+        until(lambda factor=factor: unpacked() == [{"factor": factor}])
+        assert json.loads(modelyard("predict", url, "rows.json")) == [2 * factor, 3 * factor]
+    # What is given up goes, and what is served stays, however often.
+    for content in ("no weights", "none at all"):
+        (model / "weights.json").write_text(content)
+        pack(model)
+        server.send_signal(signal.SIGHUP)
+        until(lambda: len(list((tmp_path / "scratch").rglob("weights.json"))) == 2)
+        until(lambda: len(list((tmp_path / "scratch").rglob("weights.json"))) == 1)
+        assert json.loads(modelyard("predict", url, "rows.json")) == [14.0, 21.0]
+    archive.write_bytes(b"no archive")
+    server.send_signal(signal.SIGHUP)
+    assert json.loads(modelyard("predict", url, "rows.json")) == [14.0, 21.0]
+    (own,) = (tmp_path / "scratch").glob("modelyard-serve-*")
+    until(lambda: len(list(own.iterdir())) == 1)
+    server.terminate()
+    assert server.wait(PATIENCE) == 0
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
 def test_a_folder_is_served_where_it_lies_with_its_program(modelyard, serve, model):
     (model / "code" / "inference.py").rename(model / "code" / "other.py")
     with (model / "code" / "other.py").open("a") as script:

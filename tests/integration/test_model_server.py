@@ -159,8 +159,10 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(serve, output):
     ("environ", "said"),
     [
         ({"SAGEMAKER_PROGRAM": "infrence.py"}, "infrence.py is neither in code/ nor"),
-        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "much"}, "SAGEMAKER_MAX_PAYLOAD_IN_MB must be a number"),
-        ({"SAGEMAKER_BIND_TO_PORT": "http"}, "SAGEMAKER_BIND_TO_PORT must be a number"),
+        ({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "much"}, "SAGEMAKER_MAX_PAYLOAD_IN_MB must be a whole number"),
+        ({"SAGEMAKER_BIND_TO_PORT": "http"}, "SAGEMAKER_BIND_TO_PORT must be a whole number"),
+        ({"MODELYARD_SERVE_DRAIN_TIMEOUT": "inf"}, "MODELYARD_SERVE_DRAIN_TIMEOUT must be at most"),
+        ({"MODELYARD_SERVE_STRICT": "9"}, "MODELYARD_SERVE_STRICT must be 2.0.25"),
         ({"SAGEMAKER_BASE_DIR": "/nowhere"}, None),
     ],
 )
@@ -177,7 +179,7 @@ def test_a_port_that_is_taken(serve):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = serve(SAGEMAKER_BIND_TO_PORT=str(taken.getsockname()[1]))
         assert server.wait() == 1
-    assert "in use" in (server.base / "output" / "failure").read_text()
+    assert "is taken: use port 0" in (server.base / "output" / "failure").read_text()
 
 
 def test_the_reason_is_cut_to_1024_bytes(serve):

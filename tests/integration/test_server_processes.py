@@ -36,7 +36,7 @@ log.configure()
 listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
 print(listening.getsockname()[1], flush=True)
 try:
-    serve(making("model"), listening, settings, renew=lambda: making("new"))
+    serve(making("model"), listening, settings, renew=lambda _: making("new"))
 except LoadFailedError as error:
     print("failed:", error, flush=True)
     sys.exit(1)
@@ -195,6 +195,9 @@ class Load:
     @property
     def statuses(self):
         return {status for _, status, _ in self.answers}
+
+    def models(self):
+        return {answer["model"] for *_, answer in list(self.answers)}
 
     def pids(self, of_last):
         return {answer["pid"] for *_, answer in self.answers[-of_last:]}
@@ -543,6 +546,116 @@ def test_a_reload_fails_no_request(server):
     os.kill(server.workers[0], signal.SIGKILL)
     server.ready(5)
     assert {server.ask()[1]["model"] for _ in range(10)} == {"new"}
+
+
+LATE = """
+    try:
+        os.mkdir(model_dir + "/first")
+    except FileExistsError:
+        while not os.path.exists(model_dir + "/gate"):
+            time.sleep(0.01)
+        {}
+    return "new"
+"""
+"""A model whose first worker is ready at once, and whose second one does something else at the gate."""
+
+
+def _reload_until_one_is_ready(server, load, then="pass"):
+    server.write(MODEL.replace("    return NAME", LATE.format(then)), "new")
+    load.more()
+    server.process.send_signal(signal.SIGHUP)
+    server.ready(3)
+    load.more(200)
+    assert load.models() == {"old"}
+
+
+def test_a_reload_serves_the_new_model_when_all_of_its_workers_are_ready(server):
+    early = []
+
+    def ask():
+        while server.ask()[1]["model"] == "old":
+            pass
+        early.extend(() if "the new model is served" in server.log else ("new",))
+
+    server.start().ready()
+    before = server.workers
+    with Load(server) as load:
+        _reload_until_one_is_ready(server, load)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        (server.folder / "new" / "gate").touch()
+        asking.join(PATIENCE)
+        server.until_logged("worker ended", 2)
+        load.more()
+    assert not early
+    assert load.lost == []
+    assert load.statuses == {200}
+    assert load.models() == {"old", "new"}
+    assert not set(before) & set(server.workers)
+
+
+def test_nobody_sees_a_new_model_of_which_one_worker_fails(server):
+    server.start().ready()
+    before = server.workers
+    with Load(server) as load:
+        _reload_until_one_is_ready(server, load, then="1 / 0")
+        (server.folder / "new" / "gate").touch()
+        server.until_logged("the old one is served on")
+        until(lambda: set(server.workers) == set(before))
+        load.more()
+    assert load.lost == []
+    assert load.statuses == {200}
+    assert load.models() == {"old"}
+
+
+def test_workers_of_a_model_that_is_given_up_leave_what_waits_to_the_old_one(server):
+    server.start(request_timeout=20).ready()
+    before = server.workers
+    with Load(server) as load:
+        _reload_until_one_is_ready(server, load, then="1 / 0")
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(server.ask()))
+    asking.start()
+    until(lambda: _waiting(server))
+    (server.folder / "new" / "gate").touch()
+    until(lambda: set(server.workers) == set(before))
+    for pid in before:
+        os.kill(pid, signal.SIGCONT)
+    asking.join(PATIENCE)
+    assert [(status, answer["model"]) for status, answer in answers] == [(200, "old")]
+
+
+def _waiting(server):
+    """Return how many connections no worker has taken."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    (waiting,) = (row[4] for row in rows if row[1].endswith(f":{server.port:04X}") and row[3] == "0A")
+    return int(waiting.partition(":")[2], 16)
+
+
+def test_a_worker_that_dies_during_a_reload_is_replaced_by_the_old_model(server):
+    server.start(workers=2).ready()
+    with Load(server, clients=4) as load:
+        _reload_until_one_is_ready(server, load)
+        os.kill(server.workers[0], signal.SIGKILL)
+        server.ready(4)
+        load.more(200)
+        assert load.models() == {"old"}
+        (server.folder / "new" / "gate").touch()
+        until(lambda: "new" in load.models())
+    assert load.statuses == {200}
+    assert len(load.lost) <= 4  # What the killed one held.
+
+
+def test_a_stop_during_a_reload_loses_nothing_and_shows_nothing_new(server):
+    server.start().ready()
+    with Load(server) as load:
+        _reload_until_one_is_ready(server, load)
+        assert server.end() == (0, "ended\n")
+    assert load.lost == []
+    assert load.statuses == {200}
+    assert load.models() == {"old"}
 
 
 @pytest.mark.parametrize(

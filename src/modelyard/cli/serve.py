@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -12,17 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from modelyard.cli.serve_options import GROUPS, serve_parser
-from modelyard.core.errors import InvalidPlanError
+from modelyard.cli.serve_options import GROUPS, flag_of, serve_parser
+from modelyard.core.listening import is_ready, listen
 
 if TYPE_CHECKING:
-    import socket
-
     from modelyard.cli.parser import Commands
     from modelyard.cli.served import Task
 
-_BACKLOG = 2048
-_LAST_PORT = 65535
 _POLL = 0.1
 _ANSWERS_WITHIN = 2.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where those can be reached from here
@@ -37,13 +32,15 @@ def _run(options: argparse.Namespace) -> int:
     from modelyard.cli.served import Task, unpacked
     from modelyard.serving.settings import ServerSettings
 
-    environ = {**os.environ, **_variables(options)}
-    settings = ServerSettings.from_environ(environ)
+    given = _given(options)
+    environ = {**os.environ, **given}
+    names = {variable: flag_of(name) for name, variable in _variables().items() if variable in given}
+    settings = ServerSettings.from_environ(environ, names)
     model = Path(options.model)
     # A signal during all this is to leave no folder behind; later the server has its own way with them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="modelyard-serve-") as own:
-        with _listening(settings.host, settings.port) as listening:
+        with listen(settings.host, settings.port) as listening:
             folder = unpacked(model, Path(own))
             print(f"loading the model of {options.model}", flush=True)
             address = listening.getsockname()[:2]
@@ -52,40 +49,17 @@ def _run(options: argparse.Namespace) -> int:
         return server.run(options.model, address)
 
 
-def _variables(options: argparse.Namespace) -> dict[str, str]:
-    """Return the options that were given, as the variables that the server reads."""
+def _variables() -> dict[str, str]:
+    """Return the variable of each setting."""
     from modelyard.serving.settings import PREFIX
 
-    names = [name for group in GROUPS.values() for name, *_ in group]
-    given = {name: getattr(options, name) for name in names}
-    return {PREFIX + name.upper(): str(value) for name, value in given.items() if value is not None}
+    return {name: PREFIX + name.upper() for group in GROUPS.values() for name, *_ in group}
 
 
-def _listening(host: str, port: int) -> "socket.socket":
-    """Return a socket that listens there. Raises `InvalidPlanError`, with the option that helps."""
-    import socket
-
-    if port > _LAST_PORT:
-        raise InvalidPlanError(f"there is no port {port}: use --port 0 for any free port")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        said = {
-            errno.EADDRINUSE: f"port {port} of {host} is taken: use --port 0 for any free port",
-            errno.EADDRNOTAVAIL: _not_here(host),
-            errno.EACCES: f"port {port} is not for this user: use --port 8080, or --port 0 for any free port",
-        }
-        number = error.errno or 0
-        # Below 0 are those of the resolver: there is no such name.
-        other = _not_here(host) if number < 0 else f"cannot listen on {host}:{port}: {error.strerror}"
-        raise InvalidPlanError(said.get(number, other)) from error
-
-
-def _not_here(host: str) -> str:
-    return (
-        f"{host!r} is no address of this machine: use --host 127.0.0.1, or --host 0.0.0.0 for all interfaces"
-    )
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    """Return the options that were given, as the variables that the server reads."""
+    values = {variable: getattr(options, name) for name, variable in _variables().items()}
+    return {variable: str(value) for variable, value in values.items() if value is not None}
 
 
 class _Server:
@@ -117,7 +91,7 @@ class _Server:
             signal.signal(sig, self._stop)
         signal.signal(signal.SIGHUP, self._reload)
         while self._process.poll() is None and not self._is_ready:
-            self._is_ready = _answers(address)
+            self._is_ready = is_ready(address, _ANSWERS_WITHIN)
             if self._is_ready and not self._is_stopped:
                 host = _EVERYWHERE.get(address[0], address[0])
                 url = f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"
@@ -145,17 +119,3 @@ class _Server:
             self._stop(signal.SIGTERM, frame)
         elif self._is_ready:  # A server that is still starting would die of the signal.
             self._process.send_signal(signal.SIGHUP)
-
-
-def _answers(address: tuple[str, int]) -> bool:
-    """Tell whether the server says that its model is loaded."""
-    import http.client
-
-    connection = http.client.HTTPConnection(*address, timeout=_ANSWERS_WITHIN)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

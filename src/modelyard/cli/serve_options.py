@@ -27,38 +27,45 @@ def size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def size_text(number: int) -> str:
+    """Return how a person writes a number of bytes, as `size` reads it."""
+    unit, factor = next((unit, factor) for unit, factor in reversed(_UNITS.items()) if number % factor == 0)
+    return f"{number // factor}{unit.upper()}"
+
+
 Option = tuple[str, Callable[[str], Any], str, str]
-"""The name of the setting, its type, the metavar, and the help."""
+"""The name of the setting, its type, the metavar, and the help without the default."""
 
 _PLACE: tuple[Option, ...] = (
-    ("host", str, "ADDRESS", "default: 127.0.0.1; 0.0.0.0 for all interfaces"),
-    ("port", int, "N", "default: 8080; 0: any free one"),
+    ("host", str, "ADDRESS", "0.0.0.0 for all interfaces"),
+    ("port", int, "N", "0 for any free one"),
 )
 _WORK: tuple[Option, ...] = (
-    ("program", str, "FILE", "the inference script in the model's code; default: inference.py"),
-    ("workers", int, "N", "processes; default: one per GPU, else one per core"),
-    ("batch_size", int, "N", "requests that the model is given at once; default: 1"),
-    ("max_batch_delay", float, "SECONDS", "how long a request waits for a batch to fill; default: 0"),
-    ("default_accept", str, "TYPE", "for clients that do not say; default: application/json"),
+    ("program", str, "FILE", "the inference script in the model's code"),
+    ("workers", int, "N", "processes, each with the model"),
+    ("batch_size", int, "N", "requests that the model is given at once"),
+    ("max_batch_delay", float, "SECONDS", "how long a request waits for a batch to fill"),
+    ("default_accept", str, "TYPE", "for clients that do not say"),
     ("strict", str, "VERSION", "with the quirks of that version of SageMaker's toolkit, as 2.0.25"),
     ("trust_pickle", bool, "", "read pickles: whoever may send one may run code here"),
 )
 _TIMES: tuple[Option, ...] = (
-    ("request_timeout", float, "SECONDS", "from a request to its answer; default: 60"),
-    ("startup_timeout", float, "SECONDS", "for the model to load; default: 600"),
-    ("drain_timeout", float, "SECONDS", "for what is in progress at the end; default: 25"),
-    ("first_byte_timeout", float, "SECONDS", "from a connection to its first byte; default: 30"),
-    ("header_timeout", float, "SECONDS", "for a request's headers; default: 10"),
-    ("body_timeout", float, "SECONDS", "for a request's body; default: 60"),
-    ("idle_timeout", float, "SECONDS", "between two requests of a connection; default: 75"),
-    ("send_timeout", float, "SECONDS", "how long a client may take nothing of its answer; default: 60"),
+    ("request_timeout", float, "SECONDS", "from a request to its answer"),
+    ("startup_timeout", float, "SECONDS", "for the model to load"),
+    ("drain_timeout", float, "SECONDS", "for what is in progress at the end"),
+    ("first_byte_timeout", float, "SECONDS", "from a connection to its first byte"),
+    ("header_timeout", float, "SECONDS", "for a request's headers"),
+    ("body_timeout", float, "SECONDS", "for a request's body"),
+    ("idle_timeout", float, "SECONDS", "between two requests of a connection"),
+    ("send_timeout", float, "SECONDS", "how long a client may take nothing of its answer"),
 )
 _LIMITS: tuple[Option, ...] = (
-    ("max_body", size, "SIZE", "of a request; default: 100M"),
-    ("max_header", size, "SIZE", "of a request's first line and headers; default: 64K"),
-    ("max_queue", int, "N", "requests that one worker holds, more get 429; default: 1024"),
-    ("max_pipelined", int, "N", "requests ahead of their answers on a connection; default: 32"),
-    ("worker_memory", size, "SIZE", "that one worker may allocate; default: no limit"),
+    ("max_body", size, "SIZE", "of a request"),
+    ("max_header", size, "SIZE", "of a request's first line and headers"),
+    ("max_queue", int, "N", "requests that one worker holds, more get 429"),
+    ("max_pipelined", int, "N", "requests ahead of their answers on a connection"),
+    ("max_buffered", size, "SIZE", "of all bodies that one worker holds, more get 503"),
+    ("worker_memory", size, "SIZE", "that one worker may allocate"),
 )
 GROUPS = {
     "where it listens": _PLACE,
@@ -66,6 +73,59 @@ GROUPS = {
     "time-outs": _TIMES,
     "limits": _LIMITS,
 }
+_MEANT = {
+    "program": "inference.py",
+    "workers": "one per GPU, else one per core",
+    "worker_memory": "no limit",
+    "strict": "",
+    "trust_pickle": "",
+}
+"""What the default does where its value does not say it."""
+
+
+def flag_of(name: str) -> str:
+    """Return the option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+class Setting(argparse.Action):
+    """The option of one setting; its default is looked up where the help is shown, as that takes time."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep the value, or that the switch was given."""
+        setattr(namespace, self.dest, True if self.nargs == 0 else values)
+
+    def _told(self) -> str:
+        default = default_of(self.dest)
+        return f"{self._text}; default: {default}" if default else self._text
+
+    def _tell(self, text: str) -> None:
+        self._text = text
+
+    help = property(_told, _tell)
+
+
+def default_of(name: str) -> str:
+    """Return the default of a setting as a person writes it, empty where there is nothing to say."""
+    if name in _MEANT:
+        return _MEANT[name]
+    import attrs
+
+    from modelyard.serving.settings import Limits, ServerSettings
+
+    (field,) = (
+        field for cls in (ServerSettings, Limits) for field in attrs.fields(cls) if field.name == name
+    )
+    if field.type is float:
+        return f"{field.default:g}"
+    is_size = any(name == option and kind is size for group in GROUPS.values() for option, kind, *_ in group)
+    return size_text(field.default) if is_size else str(field.default)
 
 
 def serve_parser(commands: "Commands") -> Parser:
@@ -85,9 +145,9 @@ def serve_parser(commands: "Commands") -> Parser:
     for title, options in GROUPS.items():
         group = parser.add_argument_group(title)
         for name, kind, metavar, text in options:
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             if kind is bool:
-                group.add_argument(flag, action="store_const", const=True, help=text)
+                group.add_argument(flag, action=Setting, nargs=0, help=text)
             else:
-                group.add_argument(flag, type=kind, metavar=metavar, help=text)
+                group.add_argument(flag, action=Setting, type=kind, metavar=metavar, help=text)
     return parser

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 import attrs
 
 from modelyard.core import log, values
-from modelyard.core.errors import InvalidPlanError, ModelyardError
+from modelyard.core.errors import InvalidPlanError, is_expected, said
 from modelyard.core.handover import end_with_guard
 from modelyard.core.manager import PluginManager
 
@@ -29,13 +29,13 @@ class Task:
     own: str
     listen: int
 
-    def refreshed(self) -> Path:
-        """Return the folder with the model's files as they are now: an archive is unpacked anew."""
-        return unpacked(Path(self.model), Path(self.own))
+    def refreshed(self, place: Path) -> Path:
+        """Return the folder with the model's files as they are now: an archive is unpacked in `place`."""
+        return unpacked(Path(self.model), place)
 
 
-def unpacked(model: Path, own: Path) -> Path:
-    """Return the folder of a model: itself, or what is in its archive, unpacked below `own`.
+def unpacked(model: Path, place: Path) -> Path:
+    """Return the folder of a model: itself, or what is in its archive, unpacked in a folder in `place`.
 
     Raises `InvalidPlanError` where there is no model, and what unpacking raises.
     """
@@ -46,7 +46,7 @@ def unpacked(model: Path, own: Path) -> Path:
             f"there is no model at '{model}': give a folder with the model's files, or a model.tar.gz"
         )
     plugins = PluginManager.discover()
-    into = Path(mkdtemp(prefix="model-", dir=own))
+    into = Path(mkdtemp(prefix="archive-", dir=place))
     plugins.packagers.create(plugins.select_packager(None)).unpack(model, into)
     return into
 
@@ -70,10 +70,9 @@ def main(task: Task) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - printed
-        expected = isinstance(error, (ModelyardError, OSError))
-        if not expected:
+        if not is_expected(error):
             traceback.print_exc()
-        sys.stderr.write(f"modelyard: {error if expected else f'{type(error).__name__}: {error}'}\n")
+        sys.stderr.write(f"modelyard: {said(error)}\n")
         return 1
     return 0
 

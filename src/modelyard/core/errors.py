@@ -200,6 +200,20 @@ class InvocationError(EndpointError):
         )
 
 
+def is_expected(error: BaseException) -> bool:
+    """Tell whether an error says by itself what is wrong: its traceback is of no use to the user."""
+    return isinstance(error, (ModelyardError, OSError))
+
+
+def said(error: BaseException) -> str:
+    """Return what to tell the user of an error: its message, and its type where that says more.
+
+    >>> said(InvalidPlanError("there is no port 70000")), said(KeyError("weight"))
+    ('there is no port 70000', "KeyError: 'weight'")
+    """
+    return str(error) if is_expected(error) else f"{type(error).__name__}: {error}"
+
+
 def _with_hint(message: str, hint: str) -> str:
     return f"{message}\n{hint}" if hint else message
 

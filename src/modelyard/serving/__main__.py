@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from modelyard.core import log
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import is_expected, said
 from modelyard.core.handover import ISOLATED_PACKAGES, LISTEN_FD, clip, end_with_guard
 from modelyard.core.layout import JobLayout, base_dir
 from modelyard.core.plans import EndpointPlan
@@ -31,12 +31,10 @@ def main() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - printed, and recorded
-        expected = isinstance(error, (ModelyardError, OSError))
-        if not expected:
+        if not is_expected(error):
             traceback.print_exc()
-        said = str(error) if expected else f"{type(error).__name__}: {error}"
-        sys.stderr.write(f"modelyard: {said}\n")
-        _record_failure(base, said)
+        sys.stderr.write(f"modelyard: {said(error)}\n")
+        _record_failure(base, said(error))
         return 1
     return 0
 

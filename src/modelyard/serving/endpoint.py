@@ -23,7 +23,8 @@ from modelyard.serving.pages import openapi, page
 from modelyard.serving.pages.execution_parameters import execution_parameters
 from modelyard.serving.pages.metrics import Metrics
 from modelyard.serving.pages.user_metrics import UserMetrics
-from modelyard.serving.processes.board import Board, Phase
+from modelyard.serving.processes.acceptor import PATIENCE
+from modelyard.serving.processes.board import Board
 from modelyard.serving.settings import ServerSettings
 
 
@@ -52,7 +53,7 @@ class Endpoint:
             max_body=self.settings.limits.max_body,
             pages=self._pages(engine, metrics, workers),
             name=self.name,
-            is_ready=lambda: any(slot.phase is Phase.READY for slot in board),
+            is_ready=lambda: any(slot.serves(PATIENCE) for slot in board),
         )
 
     def _load(self, index: int, hardware: Hardware, metrics: Metrics) -> LoadedModel:
@@ -87,7 +88,7 @@ class Endpoint:
 
     def _description(self, engine: Engine) -> Response:
         if engine.loaded is None:
-            return Response(engine.reason.encode(), status=503)
+            return Response(engine.excuse.encode(), status=503)
         types = tuple(engine.loaded.codecs.by_type)
         facts = openapi.EndpointFacts(
             name=self.name or "endpoint",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol, cast
 
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import said
 from modelyard.core.http import Request, Response
 from modelyard.core.log import get_logger
 from modelyard.serving.errors import error_response, response_to
@@ -248,10 +248,8 @@ class Engine:
         try:
             loaded = self._load()
         except BaseException as error:  # noqa: BLE001 - it may be anything of the user's
-            expected = isinstance(error, (ModelyardError, OSError))
-            reason = str(error) if expected else f"{type(error).__name__}: {error}"
             _log.error("the model cannot be loaded", exc_info=error)
-            self._become(State.FAILED, reason)
+            self._become(State.FAILED, said(error))
             return
         self.loaded = loaded
         try:

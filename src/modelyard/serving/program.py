@@ -2,14 +2,14 @@
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from modelyard.core.errors import InvalidPlanError
+from modelyard.core.listening import listen
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, Resources
@@ -22,7 +22,8 @@ from modelyard.serving.processes.gunicorn_app import Make
 from modelyard.serving.processes.resources import cores
 from modelyard.serving.settings import ServerSettings
 
-_BACKLOG = 2048
+if TYPE_CHECKING:
+    import socket
 
 _log = get_logger(__name__)
 
@@ -34,7 +35,10 @@ class Deployment:
     ``model_dir``: the unpacked archive; ``own``: a folder of the endpoint's own, for what is unpacked and
     installed; ``name`` and ``hardware``: of the endpoint, where a plan says; ``isolated``: whether what
     the model's code asks pip for must not go into this Python's environment; ``refresh``: brings the model
-    anew before a reload, and returns its folder.
+    anew before a reload, into a folder that is there and empty if it needs one, and returns its folder;
+    ``number``: how many models were served, or to be served, before this one.
+
+    What is in ``own`` of a model goes when its last worker has ended.
     """
 
     model_dir: Path
@@ -43,7 +47,8 @@ class Deployment:
     name: str = ""
     hardware: ProviderRef | None = None
     isolated: bool = False
-    refresh: Callable[[], Path] | None = None
+    refresh: Callable[[Path], Path] | None = None
+    number: int = 0
 
     def endpoint(self, environ: Mapping[str, str] = os.environ) -> Endpoint:
         """Look through the model's folder, and return what the workers are made from.
@@ -55,15 +60,37 @@ class Deployment:
         folder = model_folder.find(
             self.model_dir,
             packager.unpack,
-            self.own,
+            self._place(self.number),
             program=self.settings.program,
             submitted=environ.get("SAGEMAKER_SUBMIT_DIRECTORY", ""),
         )
         hardware = self.hardware or plugins.select_hardware(Resources())
         return Endpoint(folder, self.settings, plugins, hardware, self.name)
 
+    def renewed(self, number: int) -> Make:
+        """Return what makes the applications of the new workers at a reload."""
+        model_dir = self.model_dir
+        if self.refresh:
+            self._place(number).mkdir(parents=True)
+            model_dir = self.refresh(self._place(number))
+        endpoint = attrs.evolve(self, model_dir=model_dir, number=number).endpoint()
+        if endpoint.folder.requirements is not None:
+            _log.warning("a reload installs nothing: the packages are those with which the server started")
+        return endpoint.application
 
-def serve(deployment: Deployment, listening: socket.socket | None = None) -> None:
+    def forget(self, number: int) -> None:
+        """Remove what was unpacked for the model of that number, which nothing serves any more."""
+        folders = [self._place(number)]
+        if number == self.number and self.refresh and self.model_dir.is_relative_to(self.own):
+            folders.append(self.model_dir)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _place(self, number: int) -> Path:
+        return self.own / f"model-{number}"
+
+
+def serve(deployment: Deployment, listening: "socket.socket | None" = None) -> None:
     """Serve until SIGTERM or SIGINT; to be called by the main thread of a process without others.
 
     `listening`: a socket that is taken over, instead of one at the host and port of the settings. What
@@ -78,34 +105,20 @@ def serve(deployment: Deployment, listening: socket.socket | None = None) -> Non
     devices = hardware.device_count() if hardware.device_type != "cpu" else 0
     settings = attrs.evolve(deployment.settings, workers=deployment.settings.workers or devices or cores())
     deployment = attrs.evolve(deployment, settings=settings)
-    listening = listening or bound(settings)
+    listening = listening or listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
     _log.info("listening", host=host, port=port, workers=settings.workers, hardware=str(endpoint.hardware))
     counts = Path(tempfile.mkdtemp(prefix="modelyard-metrics-"))
     try:
         metrics.prepare(counts)
         make = attrs.evolve(endpoint, settings=settings).application
-        supervise(make, listening, settings, renew=lambda: _renewed(deployment), ended=metrics.forget)
+        supervise(
+            make,
+            listening,
+            settings,
+            renew=deployment.renewed,
+            forget=deployment.forget,
+            ended=metrics.forget,
+        )
     finally:
         shutil.rmtree(counts, ignore_errors=True)
-
-
-def bound(settings: ServerSettings) -> socket.socket:
-    """Return a socket that listens where the settings say. Raises `InvalidPlanError`."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise InvalidPlanError(
-            f"cannot listen on {settings.host}:{settings.port}: {error}; port 0 is any free one"
-        ) from error
-
-
-def _renewed(deployment: Deployment) -> Make:
-    """Return what makes the applications of the new workers at a reload."""
-    if deployment.refresh:
-        deployment = attrs.evolve(deployment, model_dir=deployment.refresh())
-    endpoint = deployment.endpoint()
-    if endpoint.folder.requirements is not None:
-        _log.warning("a reload installs nothing: the packages are those with which the server started")
-    return endpoint.application

@@ -4,7 +4,7 @@ import os
 import sys
 
 from modelyard.core import log
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import is_expected, said
 from modelyard.core.handover import ROOM, clip, end_with_guard
 from modelyard.core.layout import JobLayout, base_dir
 from modelyard.core.manager import PluginManager
@@ -33,15 +33,14 @@ def _report(error: Exception, layout: JobLayout) -> None:
     from modelyard.training import failure, masking
 
     secrets = masking.secrets_of(layout, os.environ)
-    expected = isinstance(error, (ModelyardError, OSError))
-    text = masking.masked(str(error) if expected else f"{type(error).__name__}: {error}", secrets)
-    said = [text]
+    text = masking.masked(said(error), secrets)
+    lines = [text]
     # The record may be the script's own.
     if (recorded := failure.record(layout.failure, clip(text))) not in (text, clip(text)):
-        said.append(recorded)
-    for line in said:
+        lines.append(recorded)
+    for line in lines:
         sys.stderr.write(f"modelyard: {line}\n")
-    if not expected:
+    if not is_expected(error):
         import traceback
 
         sys.stderr.write(masking.masked("".join(traceback.format_exception(error)), secrets))

@@ -66,3 +66,17 @@ def test_a_failed_invocation_has_the_status():
 )
 def test_a_suggestion_is_close_or_absent(name, known, hint):
     assert errors.did_you_mean(name, known) == hint
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "expected"),
+    [
+        (errors.InvalidPlanError("there is no port 70000"), "there is no port 70000", True),
+        (FileNotFoundError(2, "No such file", "model"), "[Errno 2] No such file: 'model'", True),
+        (KeyError("weight"), "KeyError: 'weight'", False),
+        (ValueError("no weights"), "ValueError: no weights", False),
+    ],
+)
+def test_what_is_said_of_an_error(error, said, expected):
+    assert errors.said(error) == said
+    assert errors.is_expected(error) is expected

@@ -119,11 +119,11 @@ async def _send(send, path, body, *headers, status=200):
 class Server:
     """A running server."""
 
-    def __init__(self, limits, loop="uvloop", **options):
-        self.application = Application()
+    def __init__(self, limits, loop="uvloop", application=None, express=None, **options):
+        self.application = application or Application()
         config = uvicorn.Config(
             self.application,
-            http=guarded(limits),
+            http=guarded(limits, express),
             ws="none",
             loop=loop,
             lifespan="off",
@@ -158,6 +158,10 @@ class Server:
         return [
             (scope["method"], scope["path"], message["body"]) for scope, message in self.application.calls
         ]
+
+    @property
+    def budget(self):
+        return self.uvicorn.config.http_protocol_class.budget
 
     def open_gate(self):
         self._loop.call_soon_threadsafe(self.application.gate.set)

@@ -1,11 +1,12 @@
 """The ASGI application: from a path to who answers it, and from there to the wire."""
 
 import asyncio
+import functools
 import itertools
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from modelyard.core.http import Request, Response
@@ -69,8 +70,7 @@ class Application:
         self._name = name
         self._is_ready = is_ready
         self._pages = {"/ping": self._ping, **(pages or {})}
-        prefix = secrets.token_hex(4)
-        self._ids = (f"{prefix}{number:08x}" for number in itertools.count())
+        self._id_prefix, self._id_numbers = secrets.token_hex(4), itertools.count()
 
     def tick(self, now: float) -> None:
         """Look after what waits, and count; to be called several times a second."""
@@ -84,6 +84,7 @@ class Application:
             return
         headers = _by_name(scope["headers"])
         request_id = self._id_of(headers)
+        scope.setdefault("state", {})["request_id"] = request_id
         path, method = scope["path"], scope["method"]
         try:
             if path == "/invocations" and method == "POST":
@@ -98,30 +99,36 @@ class Application:
 
     def express(self, exchange: Exchange) -> bool:
         """Take the usual request: it goes to the engine, and its answer to the wire, without a task."""
-        scope = exchange.scope
-        if scope["path"] != "/invocations" or scope["method"] != "POST":
+        head = exchange.head
+        if head.path != "/invocations" or head.method != "POST":
             return False
-        headers = _by_name(scope["headers"])
+        headers = _by_name(head.headers)
         if "content-encoding" in headers:
             return False
-        request_id = self._id_of(headers)
+        exchange.request_id = request_id = self._id_of(headers)
         request = Request(
             exchange.take(), headers.get("content-type", ""), headers.get("accept", ""), headers, request_id
         )
-        self.engine.submit(request, partial(self._express_answer, exchange, request_id))
+        self.engine.submit(request, partial(self._express_answer, exchange))
         return True
 
-    def _express_answer(self, exchange: Exchange, request_id: str, response: Response) -> None:
+    def _express_answer(self, exchange: Exchange, response: Response) -> None:
+        request_id = exchange.request_id
+        if lines := _usual_lines(response, request_id):
+            exchange.answer(200, lines, response.body)
+            return
         response, start, body = _sendable(response, request_id)
         if response.chunks is None:
-            exchange.answer(start, body["body"])
+            exchange.answer(start["status"], start["headers"], body["body"])
         else:
             stream = self._stream(exchange.receive, exchange.send, start, response.chunks, request_id)
             exchange.begin(stream)
 
     def _id_of(self, headers: Mapping[str, str]) -> str:
         asked = headers.get("x-request-id")
-        return asked if asked and _OF_CLIENTS.fullmatch(asked) else next(self._ids)
+        if asked and _OF_CLIENTS.fullmatch(asked):
+            return asked
+        return f"{self._id_prefix}{next(self._id_numbers):08x}"
 
     # -- who answers ---------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Application:
             return Response(b"the server is being stopped", status=503)
         if self.engine.state is State.READY or self._is_ready():
             return Response(b"", "text/plain")
-        return Response(self.engine.reason.encode(), status=503)
+        return Response(self.engine.excuse.encode(), status=503)
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """Return the body. Raises `_BodyTooLargeError` and `_ClientGoneError`."""
@@ -207,9 +214,9 @@ class Application:
         self, receive: Receive, send: Send, start: Message, chunks: Iterator[bytes], request_id: str
     ) -> None:
         """Send the pieces as they are made. What breaks off has no end, so that the client can tell."""
-        await send(start)
         gone = asyncio.ensure_future(receive())
         try:
+            await send(start)
             while not gone.done():
                 try:
                     chunk = await self.engine.next_chunk(chunks)
@@ -268,13 +275,36 @@ def _refused(path: str, allowed: str, request_id: str) -> Response:
     return refused
 
 
-def _by_name(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def _by_name(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the headers by name, the values of one that is repeated as the list that they are."""
-    headers: dict[str, str] = {}
-    for key, value in raw:
-        name, text = key.decode("latin-1"), value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {text}" if name in headers else text
-    return headers
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) == len(raw):
+        return headers
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(texts) for name, texts in values.items()}
+
+
+def _usual_lines(response: Response, request_id: str) -> bytes:
+    """Return the header lines of a response that has but a body and its type; nothing for another."""
+    if (
+        type(response) is Response
+        and response.status == 200
+        and response.headers == {}
+        and response.chunks is None
+        and type(response.body) is bytes
+    ):
+        try:
+            return _type_line(response.content_type) + b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        except Exception:  # noqa: BLE001 - what it is will be said where all of a response is looked at
+            return b""
+    return b""
+
+
+@functools.lru_cache(maxsize=64)
+def _type_line(content_type: str) -> bytes:
+    return b"content-type: %b\r\n" % _header(content_type)
 
 
 def _messages(response: Response, request_id: str) -> tuple[Message, Message]:
@@ -282,11 +312,12 @@ def _messages(response: Response, request_id: str) -> tuple[Message, Message]:
     body = response.body if type(response.body) is bytes else memoryview(response.body).tobytes()
     if type(response.status) is not int or not 200 <= response.status <= 599:
         raise ValueError(f"{response.status!r} is no status of an answer")
+    has_body = response.status not in {204, 304}
     headers = [
         (b"content-type", _header(response.content_type)),
         (b"x-request-id", request_id.encode("latin-1")),
     ]
-    if response.chunks is None:
+    if response.chunks is None and has_body:
         headers.append((b"content-length", b"%d" % len(body)))
     for key, value in response.headers.items():
         if (name := key.lower()) not in _FRAMING and name != "content-type":
@@ -295,7 +326,7 @@ def _messages(response: Response, request_id: str) -> tuple[Message, Message]:
         headers.append((b"connection", b"close"))
     return (
         {"type": "http.response.start", "status": response.status, "headers": headers},
-        {"type": "http.response.body", "body": body},
+        {"type": "http.response.body", "body": body if has_body else b""},
     )
 
 

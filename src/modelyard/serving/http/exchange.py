@@ -11,7 +11,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.protocols.utils import ClientDisconnected
 
 from modelyard.core.log import get_logger
+from modelyard.serving.http.budget import Share
 from modelyard.serving.http.framing import CHUNKED, RefusedError
+from modelyard.serving.http.reader import Head
 
 _UNTIL_CLOSE = -2
 """The length of a body that ends with its connection: HTTP/1.0 has no chunks."""
@@ -20,6 +22,7 @@ _JOINED = 64 * 1024
 """A body up to this size is copied behind its head, so that both are one write."""
 
 Message = MutableMapping[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
 
 _log = get_logger(__name__)
 
@@ -29,6 +32,9 @@ class Connection(Protocol):
 
     flow: FlowControl
     tasks: set[asyncio.Task[None]]
+
+    def scope_of(self, head: Head) -> HTTPScope:
+        """Return what ASGI calls the scope of a request."""
 
     def common_head(self) -> bytes:
         """Return the header lines that every answer has."""
@@ -52,7 +58,8 @@ class Exchange:
     The application's first ``receive()`` gives it the whole body; the next one returns when the client
     is gone or the answer complete. The answer's head waits for the first piece of its body, so that the
     usual answer is one write. ``send()`` raises `ClientDisconnected`, an `OSError`, once the client is
-    gone. `keep_alive`: whether another request may follow on the connection.
+    gone. ``keep_alive``: whether another request may follow on the connection; ``request_id``: under
+    which the application logs and answers the request, where it says so, be it in its scope's ``state``.
     """
 
     __slots__ = (
@@ -61,18 +68,22 @@ class Exchange:
         "_connection",
         "_ended",
         "_left",
+        "_share",
         "_silent",
         "_start",
+        "_state",
         "complete",
         "disconnected",
+        "head",
         "keep_alive",
-        "scope",
+        "request_id",
         "task",
     )
 
-    def __init__(self, connection: Connection, scope: HTTPScope, body: bytes, *, keep_alive: bool) -> None:
-        self.scope = scope
-        self.keep_alive = keep_alive
+    def __init__(self, connection: Connection, head: Head, body: bytes, share: Share | None = None) -> None:
+        self.head = head
+        self.keep_alive = head.keep_alive
+        self.request_id = ""
         self.complete = False
         self.disconnected = False
         self.task: asyncio.Task[None] | None = None
@@ -82,21 +93,30 @@ class Exchange:
         self._start: Message | None = None
         self._begun = False
         self._left = 0
-        self._silent = scope["method"] == "HEAD"
+        self._share = share
+        self._silent = head.method == "HEAD"
+        self._state: dict[str, Any] | None = None
 
     def take(self) -> bytes:
         """Return the request's body, in the place of the first `receive`."""
         body, self._body = self._body, None
         return body or b""
 
-    def answer(self, start: Message, body: bytes) -> None:
-        """Send a whole answer; `start` is ASGI's message."""
-        if self.disconnected:
-            return
+    def let_go(self) -> None:
+        """Give back what the request's body took; it is answered, or will not be."""
+        if self._share is not None:
+            self._share.give_back()
+
+    def answer(self, status: int, headers: Headers | bytes, body: bytes) -> None:
+        """Send a whole answer. `headers`: ASGI's, or their lines as they are sent, without a length."""
         try:
-            self._write(start, body, more=False)
+            if not self.disconnected:
+                self._write(status, headers, body, more=False)
         except Exception:  # noqa: BLE001 - as below
-            self._fail(_logged())
+            self._log()
+            self._fail()
+        finally:
+            self.let_go()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Have a coroutine answer, in a task."""
@@ -105,23 +125,27 @@ class Exchange:
 
     def run(self, app: ASGI3Application) -> None:
         """Have the application answer, in a task."""
-        work = app(cast(Any, self.scope), cast(Any, self.receive), cast(Any, self.send))
+        scope = self._connection.scope_of(self.head)
+        self._state = scope.get("state")
+        work = app(scope, cast(Any, self.receive), cast(Any, self.send))
         self.begin(cast("Coroutine[Any, Any, None]", work))
 
     async def _run(self, work: Awaitable[None]) -> None:
         """Wait for the application, and see to it that there is an answer."""
-        request_id = ""
         try:
             await work
         except ClientDisconnected:
             pass
         # The server outlives whatever its application raises; a task that is cancelled answers, too.
         except BaseException:  # noqa: BLE001
-            request_id = _logged()
-        if not self.complete and not self.disconnected:
-            self._fail(request_id)
-        if self.task is not None:
-            self._connection.tasks.discard(self.task)
+            self._log()
+        try:
+            if not self.complete and not self.disconnected:
+                self._fail()
+        finally:
+            self.let_go()
+            if self.task is not None:
+                self._connection.tasks.discard(self.task)
 
     def end(self) -> None:
         """Take note that the client is gone."""
@@ -150,12 +174,13 @@ class Exchange:
         if kind == "http.response.start" and self._start is None:
             self._start = message
         elif kind == "http.response.body" and self._start is not None and not self.complete:
-            self._write(self._start, message.get("body", b""), more=message.get("more_body", False))
+            start, more = self._start, message.get("more_body", False)
+            self._write(start["status"], start.get("headers", ()), message.get("body", b""), more=more)
         else:
             raise RuntimeError(f"{kind} is not what comes next in an answer")
 
-    def _write(self, start: Message, body: bytes, *, more: bool) -> None:
-        head = b"" if self._begun else self._head(start, None if more else len(body))
+    def _write(self, status: int, headers: Headers | bytes, body: bytes, *, more: bool) -> None:
+        head = b"" if self._begun else self._head(status, headers, None if more else len(body))
         if self._silent:
             body = b""
         elif self._left >= 0:
@@ -173,10 +198,9 @@ class Exchange:
         if not more:
             self._complete()
 
-    def _head(self, start: Message, length: int | None) -> bytes:
+    def _head(self, status: int, headers: Headers | bytes, length: int | None) -> bytes:
         """Return the answer's head. `length`: of the body, where it is known."""
-        status = start["status"]
-        lines, declared = self._lines(start.get("headers", ()))
+        lines, declared = (headers, None) if isinstance(headers, bytes) else self._lines(headers)
         self._silent = self._silent or status in {204, 304}
         framing = b""
         if declared is not None:
@@ -185,14 +209,14 @@ class Exchange:
             self._left = 0
         elif length is not None:
             self._left, framing = length, b"content-length: %d\r\n" % length
-        elif self.scope["http_version"] == "1.0":
+        elif self.head.version == "1.0":
             self._left, self.keep_alive = _UNTIL_CLOSE, False
         else:
             self._left, framing = CHUNKED, b"transfer-encoding: chunked\r\n"
         common = self._connection.common_head()
         return b"".join((STATUS_LINE[status], common, lines, framing, self._persistence(), b"\r\n"))
 
-    def _lines(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None]:
+    def _lines(self, headers: Headers) -> tuple[bytes, int | None]:
         """Return the application's headers as they are sent, and the Content-Length among them."""
         lines = []
         declared = None
@@ -214,7 +238,7 @@ class Exchange:
         self.keep_alive = self.keep_alive and not self._connection.is_ending()
         if not self.keep_alive:
             return b"connection: close\r\n"
-        return b"connection: keep-alive\r\n" if self.scope["http_version"] == "1.0" else b""
+        return b"connection: keep-alive\r\n" if self.head.version == "1.0" else b""
 
     def _complete(self) -> None:
         self.complete = True
@@ -222,19 +246,21 @@ class Exchange:
             self._ended.set()
         self._connection.answered(self)
 
-    def _fail(self, request_id: str) -> None:
+    def _fail(self) -> None:
         """Answer in the place of an application that did not, or not to the end."""
         if self._begun:
             self._connection.cut()
             return
         self.keep_alive = False
         failed = RefusedError(500, "internal_error", "the server failed; its log says why")
-        self._connection.write(failed.answer(self._connection.common_head(), request_id))
+        self._connection.write(failed.answer(self._connection.common_head(), self._id()))
         self._complete()
 
+    def _log(self) -> None:
+        """Log the exception that is being handled."""
+        _log.error("the application failed", request_id=self._id(), exc_info=True)
 
-def _logged() -> str:
-    """Log what is being handled, and return the id under which it is found."""
-    request_id = secrets.token_hex(8)
-    _log.error("the application failed", request_id=request_id, exc_info=True)
-    return request_id
+    def _id(self) -> str:
+        if not self.request_id:
+            self.request_id = (self._state or {}).get("request_id") or secrets.token_hex(8)
+        return self.request_id

@@ -26,22 +26,30 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+;=%]*|\[[0-9A-Fa-fv:.]+\])(?::[0
 
 
 class RefusedError(Exception):
-    """A request that cannot be served; its connection ends with the answer to it."""
+    """A request that cannot be served; its connection ends with the answer to it.
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    `retry_after`: seconds after which it makes sense to try again, for a refusal that passes.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after = retry_after
 
     def answer(self, head: bytes, request_id: str = "") -> bytes:
         """Return the answer. `head`: the header lines that every answer has."""
         request_id = request_id or secrets.token_hex(8)
-        response = error_response(self.status, self.code, str(self), request_id)
-        own = (
-            f"content-type: {response.content_type}\r\ncontent-length: {len(response.body)}\r\n"
-            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
-        )
-        return b"".join((STATUS_LINE[self.status], head, own.encode("ascii"), response.body))
+        response = error_response(self.status, self.code, str(self), request_id, retry_after=self.retry_after)
+        headers = {
+            "content-type": response.content_type,
+            "content-length": len(response.body),
+            "x-request-id": request_id,
+            **response.headers,
+            "connection": "close",
+        }
+        own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return b"".join((STATUS_LINE[self.status], head, own.encode("ascii"), b"\r\n", response.body))
 
 
 def malformed(message: str) -> RefusedError:

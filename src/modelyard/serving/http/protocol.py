@@ -9,16 +9,17 @@ differently is refused.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar
 
 from uvicorn._types import HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from modelyard.serving.http.budget import Budget, Share
 from modelyard.serving.http.exchange import Exchange
 from modelyard.serving.http.framing import RefusedError
-from modelyard.serving.http.reader import RequestReader, Stage
+from modelyard.serving.http.reader import Head, RequestReader, Stage
 from modelyard.serving.http.watch import Phase, Watch, unacknowledged
 from modelyard.serving.settings import Limits
 
@@ -40,6 +41,8 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     limits: ClassVar[Limits] = Limits()
+    budget: ClassVar[Budget] = Budget(limits.max_buffered)
+    """Of all connections together."""
 
     def __init__(
         self,
@@ -49,7 +52,9 @@ class GuardedProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._reader = RequestReader(self.limits, self._request_begins, self._request_is_complete)
+        self._reader = RequestReader(
+            self.limits, self.budget, self._request_begins, self._request_is_complete
+        )
         self._active: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._last_words = b""
@@ -76,7 +81,8 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             reader.feed(data)
         except RefusedError as refused:
-            self._refuse(refused)
+            if not self._deaf:
+                self._refuse(refused)
         if reader.expects:
             self._invite()
 
@@ -98,9 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         if self._watch is not None:
             self._watch.stop()
-        self._deaf = True
-        self._waiting.clear()
-        self._reader.forget()
+        self._forget()
         if self._active is not None:
             self._active.end()
         if self.flow is not None:
@@ -120,38 +124,40 @@ class GuardedProtocol(HttpToolsProtocol):
     # What the reader calls.
 
     def _request_begins(self) -> None:
+        if self._deaf:
+            raise RefusedError(400, "not_looked_at", "the answer to the request before this one was the last")
         if len(self._waiting) >= self.limits.max_pipelined:
-            raise RefusedError(429, "too_many_pipelined", "too many requests before the first was answered")
+            said = "too many requests before the first was answered"
+            raise RefusedError(429, "too_many_pipelined", said, retry_after=1)
 
-    def _request_is_complete(self, body: bytes) -> None:
-        reader = self._reader
-        exchange = Exchange(self, self._scope(), body, keep_alive=reader.keep_alive)
-        self._deaf = reader.done
+    def _request_is_complete(self, head: Head, body: bytes, share: Share | None) -> None:
+        exchange = Exchange(self, head, body, share)
+        self._deaf = not head.keep_alive
         if self._active is None and not self._waiting and not self.flow.write_paused:
             self._start(exchange)
         else:
             self._waiting.append(exchange)
             self.flow.pause_reading()
 
-    def _scope(self) -> HTTPScope:
-        reader = self._reader
+    # What an exchange calls.
+
+    def scope_of(self, head: Head) -> HTTPScope:
+        """Return what ASGI calls the scope of a request."""
         return {
             "type": "http",
-            "asgi": {"version": cast(Literal["3.0"], self.asgi_version), "spec_version": "2.4"},
-            "http_version": reader.version,
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": head.version,
             "server": self.server,
             "client": self.client,
             "scheme": self.scheme or "http",
-            "method": reader.method,
+            "method": head.method,
             "root_path": self.root_path,
-            "path": reader.path,
-            "raw_path": reader.raw_path,
-            "query_string": reader.query,
-            "headers": reader.headers,
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "headers": head.headers,
             "state": self.app_state.copy(),
         }
-
-    # What an exchange calls.
 
     def common_head(self) -> bytes:
         """Return the header lines that every answer has."""
@@ -184,8 +190,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def cut(self) -> None:
         """Close the connection in the middle of an answer."""
-        self._deaf = True
-        self._waiting.clear()
+        self._forget()
         self.transport.close()
 
     # What the watch calls.
@@ -265,10 +270,18 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
 
+    def _forget(self) -> None:
+        """Drop what has come and will have no answer, and look at nothing that still comes."""
+        self._deaf = True
+        self._reader.forget()
+        for exchange in self._waiting:
+            exchange.let_go()
+        self._waiting.clear()
+
     def _linger(self) -> None:
         """Close in good order: to close while the client sends would take the answer from it."""
-        self._deaf = self._lingering = True
-        self._waiting.clear()
+        self._lingering = True
+        self._forget()
         if self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.transport.is_closing():
@@ -290,7 +303,7 @@ def guarded(limits: Limits, express: Express | None = None) -> type[GuardedProto
 
     `express`: asked first for each request; what it does not take goes to the application.
     """
-    own: dict[str, Any] = {"limits": limits}
+    own: dict[str, Any] = {"limits": limits, "budget": Budget(limits.max_buffered)}
     if express:
         own["takes"] = staticmethod(express)
     return type("GuardedProtocol", (GuardedProtocol,), own)

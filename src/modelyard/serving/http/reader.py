@@ -3,8 +3,10 @@
 import enum
 from collections.abc import Callable
 
+import attrs
 import httptools
 
+from modelyard.serving.http.budget import UNCOUNTED, Budget, Share
 from modelyard.serving.http.framing import (
     CHUNKED,
     HEADERS,
@@ -27,30 +29,46 @@ class Stage(enum.Enum):
     BODY = enum.auto()
 
 
+@attrs.define(eq=False)
+class Head:
+    """What a request says before its body. ``headers``: by lower-case names, in their order."""
+
+    version: str
+    method: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    keep_alive: bool
+
+
+Complete = Callable[[Head, bytes, Share | None], None]
+"""Takes a request, its body, and what has to be given back when it is answered."""
+
+
 class RequestReader:
     """Reads one request after the other, each with its whole body.
 
-    `begin`: called at the first byte of each, may raise `RefusedError`; `complete`: called with each
-    body, when the attributes describe its request. ``begun``: requests so far; ``done``: whether the
-    client says that no other follows; ``expects``: whether it waits for leave to send the body.
+    `budget`: of all readers, for their bodies; `begin`: called at the first byte of each request, may
+    raise `RefusedError`; `complete`: called with each when it is. ``begun``: requests so far; ``done``:
+    whether the client says that no other follows; ``expects``: whether it waits for leave to send the
+    body.
     """
 
-    def __init__(self, limits: Limits, begin: Callable[[], None], complete: Callable[[bytes], None]) -> None:
+    def __init__(self, limits: Limits, budget: Budget, begin: Callable[[], None], complete: Complete) -> None:
         self.stage = Stage.NONE
         self.begun = 0
         self.done = False
         self.expects = False
-        self.version = ""
-        self.method = ""
-        self.path, self.raw_path, self.query = "", b"", b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.keep_alive = True
         self._limits = limits
+        self._budget = budget
         self._begin = begin
         self._complete = complete
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
-        self._framing: dict[bytes, bytes] = {}
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head: Head
+        self._share: Share | None = None
         self._head_read = 0  # At least as many bytes as the head has, and a bound for a chunk's.
         self._length = 0
         self._received = 0
@@ -73,6 +91,9 @@ class RequestReader:
         self._missing = 0
         self._pieces.clear()
         self._blocks.clear()
+        if self._share is not None:
+            self._share.give_back()
+            self._share = None
 
     # What the parser calls. What is raised here ends its `feed_data`.
 
@@ -82,8 +103,7 @@ class RequestReader:
         self.begun += 1
         self.stage = Stage.HEAD
         self._target = b""
-        self.headers = []
-        self._framing = {}
+        self._headers = []
         self._received = 0
 
     def on_url(self, target: bytes) -> None:
@@ -91,32 +111,31 @@ class RequestReader:
         self._target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. Those behind a chunked body are dropped: they must not pass for the request's."""
-        if self.stage is not Stage.HEAD:
-            return
-        name = name.lower()
-        if name in HEADERS:
-            if name in self._framing:
-                raise malformed(f"the header {name.decode()} is repeated")
-            self._framing[name] = value
-        self.headers.append((name, value))
+        """Take a header."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Decide whether the request may go on."""
-        parser, limits = self._parser, self._limits
+        parser, limits, headers = self._parser, self._limits, self._headers
         if self._head_read > limits.max_header and self._head_size() > limits.max_header:
             raise self._head_too_large()
-        self.version = parser.get_http_version()
-        self.method = parser.get_method().decode("ascii")
-        self._length = body_length(self.version, self._framing)
-        if self._length > limits.max_body:
+        by_name = dict(headers)
+        if len(by_name) < len(headers):
+            _check_repeated(headers)
+        version = parser.get_http_version()
+        method = parser.get_method().decode("ascii")
+        self._length = length = body_length(version, by_name)
+        if length > limits.max_body:
             raise self._body_too_large()
         self._upgrade = parser.should_upgrade()
-        if self._upgrade and (self.method == "CONNECT" or self._length == CHUNKED):
+        if self._upgrade and (method == "CONNECT" or length == CHUNKED):
             raise malformed("this server makes no tunnels and no upgrades")
-        self.path, self.raw_path, self.query = split_target(self._target)
-        self.keep_alive = parser.should_keep_alive()
-        self.expects = b"expect" in self._framing and self.version == "1.1"
+        self._head = Head(version, method, *split_target(self._target), headers, parser.should_keep_alive())
+        # Those behind a chunked body must not pass for the request's.
+        self._headers = []
+        if length > UNCOUNTED:
+            self._hold(length)
+        self.expects = b"expect" in by_name and version == "1.1"
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -125,29 +144,32 @@ class RequestReader:
         self._received += len(body)
         if self._received > self._limits.max_body:
             raise self._body_too_large()
-        self._pieces.append(body)
-        if len(self._pieces) == _PIECES:
-            self._blocks.append(b"".join(self._pieces))
-            self._pieces.clear()
+        if self._received > UNCOUNTED:
+            self._hold(self._received)
+        self._keep(body)
 
     def on_message_complete(self) -> None:
         """Hand the request on."""
         if self._upgrade and self._length:
             return  # The parser takes it to have no body; `_parse` knows better.
         self.stage = Stage.NONE
-        self.done = not self.keep_alive
-        pieces = self._pieces
+        head = self._head
+        self.done = not head.keep_alive
+        pieces, self._pieces = self._pieces, []
         if self._blocks:
             pieces = [*self._blocks, *pieces]
             self._blocks = []
-        self._pieces = []
-        self._complete(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        share, self._share = self._share, None
+        self._complete(head, pieces[0] if len(pieces) == 1 else b"".join(pieces), share)
 
     def _parse(self, data: bytes) -> bytes:
         """Have the parser read; return what it has not looked at."""
-        inside = self.stage is not Stage.NONE
-        first, received = self.begun + (not inside), self._received
-        self._head_read = len(data) + (self._head_read if inside else 0)
+        stage, begun, received = self.stage, self.begun, self._received
+        if stage is Stage.NONE:
+            self._head_read = len(data)
+            begun += 1
+        else:
+            self._head_read += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -155,12 +177,13 @@ class RequestReader:
         except httptools.HttpParserError as error:
             if not self.done:
                 raise _refusal(error) from error
-        if self.stage is Stage.HEAD:
+        stage = self.stage
+        if stage is Stage.HEAD:
             # What the same read holds of requests before this one is not of its head.
-            self._bound(advanced=self.begun > first)
-        elif self.stage is Stage.BODY and self._length == CHUNKED:
-            self._bound(advanced=self.begun > first or self._received != received)
-        elif self.stage is Stage.BODY:
+            self._bound(advanced=self.begun > begun)
+        elif stage is Stage.BODY and self._length == CHUNKED:
+            self._bound(advanced=self.begun > begun or self._received != received)
+        elif stage is Stage.BODY:
             self._missing = self._length - self._received
         return b""
 
@@ -180,13 +203,26 @@ class RequestReader:
         self.expects = False
         if len(data) < missing:
             self._missing -= len(data)
-            self._pieces.append(data)
+            self._keep(data)
             return b""
-        self._pieces.append(data if len(data) == missing else data[:missing])
+        self._keep(data if len(data) == missing else data[:missing])
         self._missing = 0
         self._parser = httptools.HttpRequestParser(self)
         self.on_message_complete()
         return data[missing:]
+
+    def _keep(self, piece: bytes) -> None:
+        pieces = self._pieces
+        pieces.append(piece)
+        if len(pieces) == _PIECES:
+            self._blocks.append(b"".join(pieces))
+            pieces.clear()
+
+    def _hold(self, size: int) -> None:
+        """Have a share of the budget for so much of this body."""
+        if self._share is None:
+            self._share = Share(self._budget)
+        self._share.grow(size)
 
     def _without_upgrade(self, rest: bytes) -> bytes:
         """Serve a request as if it did not ask for another protocol, which HTTP allows."""
@@ -198,7 +234,7 @@ class RequestReader:
         return self._take(rest) if rest else rest
 
     def _head_size(self) -> int:
-        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
 
     def _head_too_large(self) -> RefusedError:
         said = f"the request's headers are larger than {self._limits.max_header} bytes"
@@ -207,6 +243,12 @@ class RequestReader:
     def _body_too_large(self) -> RefusedError:
         said = f"the body is larger than {self._limits.max_body} bytes"
         return RefusedError(413, "body_too_large", said)
+
+
+def _check_repeated(headers: list[tuple[bytes, bytes]]) -> None:
+    for header in HEADERS:
+        if sum(name == header for name, _ in headers) > 1:
+            raise malformed(f"the header {header.decode()} is repeated")
 
 
 def _refusal(error: httptools.HttpParserError) -> RefusedError:

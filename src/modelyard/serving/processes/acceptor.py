@@ -104,7 +104,9 @@ class Acceptor:
 
     def _is_needed(self) -> bool:
         """Tell whether to take any: without a model only while nobody else can answer them."""
-        return self._slot.phase is Phase.READY or not self._board.has_ready_sibling(self._slot, PATIENCE)
+        if self._slot.phase is Phase.READY:
+            return True
+        return self._board.admits(self._slot) and not self._board.has_ready_sibling(self._slot, PATIENCE)
 
     def _take_again(self) -> None:
         self._pause = None

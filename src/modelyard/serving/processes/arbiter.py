@@ -16,7 +16,7 @@ from typing import NoReturn
 from gunicorn.arbiter import Arbiter as GunicornArbiter
 from gunicorn.errors import HaltServer
 
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import ModelyardError, said
 from modelyard.core.log import get_logger
 from modelyard.core.processes import signal_name
 from modelyard.serving.processes.board import Board, Phase
@@ -32,6 +32,7 @@ _SILENT_SECONDS = 0.5
 _ABORT_SECONDS = 0.5
 _ATTEMPTS = 2
 """How often a worker that dies while it loads the first model is tried again."""
+_WITHDRAW_SECONDS = 1.0
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = get_logger(__name__)
@@ -46,19 +47,21 @@ def serve(
     listening: socket.socket,
     settings: ServerSettings,
     *,
-    renew: Callable[[], Make] | None = None,
+    renew: Callable[[int], Make] | None = None,
+    forget: Callable[[int], None] | None = None,
     ended: Callable[[int], None] | None = None,
 ) -> None:
     """Serve on `listening` (taken over, and closed at the end) until SIGTERM or SIGINT.
 
     To be called in the main thread of a process without other threads, as it forks. `settings.workers`
-    must be the number of workers. `renew`: called on SIGHUP, returns what makes the new workers'
-    applications (without it, `make`); `ended`: told the pid of each worker that has ended.
-    Raises `LoadFailedError` if no worker could ever load the model.
+    must be the number of workers. `renew`: called on SIGHUP with the number of the new model, returns
+    what makes its workers' applications (without it, `make`); `forget`: told the number of each model
+    that has no worker any more and will have none, the first one's is 0; `ended`: told the pid of each
+    worker that has ended. Raises `LoadFailedError` if no worker could ever load the model.
     """
     for name in ("GUNICORN_PID", "GUNICORN_FD"):
         os.environ.pop(name, None)
-    arbiter = Arbiter(make, listening, settings, renew, ended)
+    arbiter = Arbiter(make, listening, settings, renew, forget, ended)
     os.environ.pop("SERVER_SOFTWARE", None)
     try:
         arbiter.run()
@@ -75,7 +78,8 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
         make: Make,
         listening: socket.socket,
         settings: ServerSettings,
-        renew: Callable[[], Make] | None,
+        renew: Callable[[int], Make] | None,
+        forget: Callable[[int], None] | None,
         ended: Callable[[int], None] | None,
     ) -> None:
         self.settings = settings
@@ -84,8 +88,9 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
         self.board = Board(2 * settings.workers)
         self._makes = {0: make}
         self._renew = renew
+        self._forget = forget
         self._ended = ended
-        self._generation = 0
+        self._latest = self._generation = 0
         self._incoming: int | None = None
         self._spawning = 0
         self._reload_again = False
@@ -122,7 +127,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
         taken = {other.index for other in self._living(self._spawning)}
         worker.generation, worker.make = self._spawning, self._makes[self._spawning]
         worker.index = next(index for index in range(self.settings.workers) if index not in taken)
-        worker.board, worker.slot = self.board, self.board.claim()
+        worker.board, worker.slot = self.board, self.board.claim(self._spawning)
         worker.spawned_at = time.monotonic()
 
     def _living(self, generation: int) -> list[Worker]:
@@ -165,7 +170,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
                 self.kill_worker(worker.pid, signal.SIGKILL)
 
     def _note_ready(self, worker: Worker, now: float) -> None:
-        if worker.ready_at is None and worker.slot.phase is Phase.READY:
+        if worker.ready_at is None and worker.slot.phase in (Phase.LOADED, Phase.READY):
             worker.ready_at, self._was_ready = now, True
             seconds = round(now - worker.spawned_at, 1)
             _log.info("worker ready", worker=worker.index, pid=worker.pid, seconds=seconds)
@@ -186,9 +191,11 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def manage_workers(self) -> None:
         """Start the workers that are missing, and see to a reload that is under way."""
+        self._retire_earlier()
+        self._forget_earlier()
         if self._incoming is not None:
             self._see_to_reload(self._incoming)
-        elif self._reload_again and not any(worker.retired_at for worker in self.WORKERS.values()):
+        elif self._reload_again and len(self._makes) == 1:
             self._reload_again = False
             self._begin_reload()
         missing = self.settings.workers - len(self._living(self._generation))
@@ -218,7 +225,7 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
         reason, final = _reason(worker, code, self.settings)
         worker.slot.clear()
         worker.tmp.close()
-        self._tell(worker.pid)
+        self._tell(self._ended, worker.pid)
         if self._stopping or worker.retired_at is not None:
             _log.info("worker ended", worker=worker.index, pid=worker.pid)
             return
@@ -238,23 +245,26 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
                 raise HaltServer(reason)
         self._back_off.died(time.monotonic(), served)
 
-    def _tell(self, pid: int) -> None:
-        if self._ended:
+    def _tell(self, listener: Callable[[int], None] | None, number: int) -> None:
+        if listener:
             try:
-                self._ended(pid)
+                listener(number)
             except Exception as error:  # noqa: BLE001 - it is told for its own sake
-                _log.warning("what is to be done after a worker's end failed", pid=pid, reason=str(error))
+                _log.warning("what is to be done after a worker's end failed", of=number, reason=said(error))
 
     # -- reload --------------------------------------------------------------------------------
 
     def _begin_reload(self) -> None:
-        incoming = self._generation + 1
+        # A number is never used again: it is that of a folder.
+        self._latest = incoming = self._latest + 1
         try:
-            self._makes[incoming] = self._renew() if self._renew else self._makes[self._generation]
+            make = self._renew(incoming) if self._renew else self._makes[self._generation]
         except Exception as error:  # noqa: BLE001 - whatever it is, the old model is still there
-            said = "the new model cannot be had, the old one is served on"
-            _log.error(said, reason=str(error), exc_info=True)
+            event = "the new model cannot be had, the old one is served on"
+            _log.error(event, reason=said(error), exc_info=True)
+            self._tell(self._forget, incoming)
             return
+        self._makes[incoming] = make
         _log.info("the new model is being loaded, the old one is served meanwhile")
         self._incoming = incoming
         try:
@@ -264,19 +274,31 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
             self._give_up_reload(str(error))
 
     def _see_to_reload(self, incoming: int) -> None:
-        new = self._living(incoming)
-        if all(worker.ready_at is not None for worker in new):
+        """Have the new model served if all of its workers could: none of them has taken a request before."""
+        if all(worker.ready_at is not None for worker in self._living(incoming)):
             _log.info("the new model is served")
-            self._incoming, old, self._generation = None, self._generation, incoming
-            self._retire(old)
-            del self._makes[old]
+            self._incoming, self._generation = None, incoming
+            self.board.generation = incoming
+
+    def _retire_earlier(self) -> None:
+        """End the workers of the model before, once one of the present model's takes requests."""
+        earlier = self._makes.keys() - {self._generation, self._incoming}
+        if earlier and any(worker.slot.phase is Phase.READY for worker in self._living(self._generation)):
+            for generation in earlier:
+                self._retire(generation)
+
+    def _forget_earlier(self) -> None:
+        """Drop the models that have no worker any more, and will have none."""
+        needed = {self._generation, self._incoming, *(worker.generation for worker in self.WORKERS.values())}
+        for generation in self._makes.keys() - needed:
+            del self._makes[generation]
+            self._tell(self._forget, generation)
 
     def _give_up_reload(self, reason: str) -> None:
         assert self._incoming is not None  # noqa: S101 - the caller has compared it
         _log.error("the new model cannot be loaded, the old one is served on", reason=reason)
         incoming, self._incoming = self._incoming, None
         self._retire(incoming)
-        del self._makes[incoming]
 
     # -- signals -------------------------------------------------------------------------------
 
@@ -301,7 +323,29 @@ class Arbiter(GunicornArbiter):  # type: ignore[misc]  # gunicorn has no types
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         """End the workers; `graceful`: once they have answered what they hold."""
         self._stopping = True
+        if graceful:
+            self._withdraw()
         super().stop(graceful)
+
+    def _withdraw(self) -> None:
+        """Have the workers of a model that is not served leave the socket.
+
+        The last one that closes it must take what waits there, and these may not.
+        """
+        deadline = time.monotonic() + _WITHDRAW_SECONDS
+        for generation in {worker.generation for worker in self._not_admitted()}:
+            self._retire(generation)
+        while self._not_admitted() and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.reap_workers()
+
+    def _not_admitted(self) -> list[Worker]:
+        """Return the workers that hold the socket and may take nothing from it."""
+        return [
+            worker
+            for worker in self.WORKERS.values()
+            if not self.board.admits(worker.slot) and worker.slot.phase is not Phase.DRAINING
+        ]
 
 
 def _reason(worker: Worker, code: int, settings: ServerSettings) -> tuple[str, bool]:

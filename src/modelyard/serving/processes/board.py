@@ -2,6 +2,9 @@
 
 Made before the first worker is forked. A slot is written by its worker while that lives and by the
 arbiter before and after; everyone reads. There is no lock: every field is one aligned machine word.
+
+Workers of one model are a generation, and later models have higher numbers. During a reload there are
+two: those of the new one take no connection before the arbiter has made it the board's generation.
 """
 
 import enum
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 
 from modelyard.core.handover import FAILURE_BYTES, clip
 
-_WORDS = 5  # pid, phase, connections, time of the last beat in ns, length of the reason
+_WORDS = 6  # pid, phase, connections, time of the last beat in ns, length of the reason, generation
 _WORD_BYTES = 8
 _SLOT_BYTES = _WORDS * _WORD_BYTES + FAILURE_BYTES
 
@@ -21,8 +24,10 @@ class Phase(enum.IntEnum):
 
     EMPTY = 0
     LOADING = 1
-    READY = 2
-    DRAINING = 3
+    LOADED = 2
+    """It could answer, but another model is still the one to serve."""
+    READY = 3
+    DRAINING = 4
 
 
 class Slot:
@@ -60,6 +65,15 @@ class Slot:
     def connections(self, number: int) -> None:
         self._words[2] = number
 
+    @property
+    def generation(self) -> int:
+        """Which model the worker's is, counted from 0."""
+        return self._words[5]
+
+    @generation.setter
+    def generation(self, number: int) -> None:
+        self._words[5] = number
+
     def beat(self) -> None:
         """Note that the worker's event loop runs."""
         self._words[3] = time.monotonic_ns()
@@ -91,13 +105,28 @@ class Slot:
 
 
 class Board:
-    """A fixed number of slots."""
+    """A fixed number of slots, and the generation that is to serve, which the arbiter writes."""
 
     def __init__(self, slots: int) -> None:
-        shared = memoryview(mmap.mmap(-1, slots * _SLOT_BYTES))
+        shared = memoryview(mmap.mmap(-1, _WORD_BYTES + slots * _SLOT_BYTES))
+        self._generation = shared[:_WORD_BYTES].cast("q")
+        places = shared[_WORD_BYTES:]
         self._slots = tuple(
-            Slot(index, shared[index * _SLOT_BYTES : (index + 1) * _SLOT_BYTES]) for index in range(slots)
+            Slot(index, places[index * _SLOT_BYTES : (index + 1) * _SLOT_BYTES]) for index in range(slots)
         )
+
+    @property
+    def generation(self) -> int:
+        """Which model is to serve, counted from 0."""
+        return self._generation[0]
+
+    @generation.setter
+    def generation(self, number: int) -> None:
+        self._generation[0] = number
+
+    def admits(self, slot: Slot) -> bool:
+        """Tell whether that worker may take connections: not while its model is yet to be served."""
+        return slot.generation <= self.generation
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -105,11 +134,12 @@ class Board:
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 
-    def claim(self) -> Slot:
+    def claim(self, generation: int = 0) -> Slot:
         """Return a free slot, now that of a worker which is loading. Raises `IndexError` if all are taken."""
         for slot in self._slots:
             if slot.phase is Phase.EMPTY:
                 slot.clear()
+                slot.generation = generation
                 slot.phase = Phase.LOADING
                 slot.beat()
                 return slot

@@ -125,11 +125,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking connections and end those that there are, within the time for it."""
-        self._slot.phase = Phase.DRAINING
-        self._app.is_ending = True
-        if self.code:
+        takes = not self.code and self._board.admits(self._slot)
+        if not takes:
             self._acceptor.close()
-        else:
+        self._slot.phase = Phase.DRAINING  # Only now: the arbiter reads from it that the socket is closed.
+        self._app.is_ending = True
+        if takes:
             self._acceptor.drain()
         deadline = time.monotonic() + self._drain_timeout
         hurried, turn = False, 0
@@ -163,9 +164,9 @@ class Server(uvicorn.Server):
         yield
 
     def _note_state(self) -> None:
-        engine = self._app.engine
-        if engine.state is State.READY and self._slot.phase is Phase.LOADING:
-            self._slot.phase = Phase.READY
+        engine, phase = self._app.engine, self._slot.phase
+        if engine.state is State.READY and phase in (Phase.LOADING, Phase.LOADED):
+            self._slot.phase = Phase.READY if self._board.admits(self._slot) else Phase.LOADED
         elif engine.state is State.FAILED and not self.code:
             self.code, self._slot.reason = LOAD_FAILED, engine.reason
         elif engine.state is State.HUNG and not self.code:
@@ -201,7 +202,8 @@ class Server(uvicorn.Server):
         others = self._board.connections_of_siblings(self._slot, PATIENCE)
         self._told &= self.server_state.connections
         if others and (surplus := (self._held() - len(self._told) - min(others)) // (len(others) + 1)) > 0:
-            busy = (each for each in self.server_state.connections - self._told if each.is_busy)
+            untold: set[Any] = self.server_state.connections - self._told
+            busy = (each for each in untold if each.is_busy)
             for connection in itertools.islice(busy, surplus):
                 connection.shutdown()
                 self._told.add(connection)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from uvicorn_worker import UvicornWorker
 
-from modelyard.core.errors import ModelyardError
+from modelyard.core.errors import said
 from modelyard.core.log import get_logger
 from modelyard.core.processes import die_with_parent
 from modelyard.serving.http.protocol import guarded
@@ -96,8 +96,7 @@ class Worker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
             self.wsgi: Served = self.make(self.index, self.app.settings.workers, self.board)
         except Exception as error:
             _log.error("the model cannot be loaded", exc_info=True)
-            expected = isinstance(error, (ModelyardError, OSError))
-            self.slot.reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            self.slot.reason = said(error)
             raise SystemExit(LOAD_FAILED) from error
 
     async def _serve(self) -> None:

@@ -4,16 +4,19 @@ import asyncio
 import itertools
 import json
 import logging
+import socket
+import struct
 import threading
 
 import pytest
+from tests.unit.serving.raw_http import Server, post, until
 
 from modelyard.core.codecs import CodecTable
 from modelyard.core.http import Response
 from modelyard.serving.engine import Engine, State
 from modelyard.serving.http.app import Application
 from modelyard.serving.model.handler import LoadedModel
-from modelyard.serving.settings import ServerSettings
+from modelyard.serving.settings import Limits, ServerSettings
 
 PATIENCE = 20.0
 
@@ -283,6 +286,16 @@ def test_what_is_not_http_is_left_alone(kind):
     asyncio.run(application({"type": kind}, None, None))
 
 
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("chunks", [None, [b"more"]])
+def test_an_answer_that_has_no_body_says_nothing_of_one(send, status, chunks):
+    response = Response(b"not sent", "text/csv", status, {"x-count": "5"}, chunks and iter(chunks))
+    answer = send("POST", "/invocations", b"", handler=answering(response))
+    assert (answer.status, answer.headers["x-count"]) == (status, "5")
+    assert "content-length" not in answer.headers
+    assert answer.body == b"".join(chunks or ())
+
+
 # -- readiness ---------------------------------------------------------------------------------
 
 
@@ -387,3 +400,144 @@ def test_a_stream_that_breaks_has_no_end(send, caplog):
     answer = send("POST", "/invocations", b"", handler=lambda _: Response(b"", chunks=breaking()))
     assert answer.messages[-1]["more_body"]
     assert "the stream broke off" in caplog.text
+
+
+# -- on a connection ---------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize(
+    "path", [b"/invocations", b"/endpoints/a/invocations"], ids=["express", "task"]
+)
+
+
+class Endpoint(Server):
+    """A server with an engine behind it."""
+
+    def __init__(self, handler):
+        self.engine = Engine(lambda: LoadedModel(handler, CodecTable({})), ServerSettings())
+        application = Application(self.engine, Uncounted(), max_body=10**6)
+        super().__init__(Limits(), application=application, express=application.express)
+        self._loop.call_soon_threadsafe(self.engine.start)
+        until(lambda: self.engine.state is State.READY)
+
+    def open_gate(self):
+        pass
+
+    def end(self):
+        super().end()
+        self.engine.stop()
+        assert self.engine.join(PATIENCE)
+
+
+@pytest.fixture
+def serve():
+    """Serve a handler."""
+    servers = []
+
+    def make(handler):
+        servers.append(Endpoint(handler))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.end()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "response",
+    [
+        Response(b"abc", "text/csv"),
+        Response(b"abc", "text/csv", 201),
+        Response(b"abc", "text/csv", headers={"x-count": "5"}),
+        Response(bytearray(b"abc"), "text/csv"),
+    ],
+)
+def test_a_response_on_the_wire(serve, path, response):
+    (answer,) = serve(answering(response)).ask(post(b"", b"X-Request-Id: id-1", path=path))
+    assert (answer.status, answer.body) == (response.status, b"abc")
+    wanted = {"content-type": "text/csv", "content-length": "3", "x-request-id": "id-1", **response.headers}
+    assert wanted.items() <= answer.headers.items()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content_type", ["text/csv\r\nx-injected: yes", "snowman/\u2603", None, ["text/csv"]]
+)
+def test_a_type_that_is_none_is_a_500(serve, path, content_type):
+    (answer,) = serve(answering(Response(b"x", content_type))).ask(post(b"", path=path))
+    assert answer.status == 500
+    assert "x-injected" not in answer.headers
+
+
+@BOTH
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body_ends_with_its_head(serve, path, status):
+    server = serve(answering(Response(b"not sent", status=status)))
+    with server.client() as client:
+        for _ in range(2):
+            client.send(post(b"", path=path))
+            answer = client.read(head_only=True)
+            assert answer.status == status
+            assert not {"content-length", "transfer-encoding"} & set(answer.headers)
+
+
+@BOTH
+@pytest.mark.parametrize("asked", [b"id-1", b""], ids=["the client's", "our own"])
+def test_a_stream_that_fails_before_it_began_is_a_500_with_the_id_of_the_log(serve, caplog, path, asked):
+    def failing():
+        yield b""
+        raise OSError("secret")
+
+    server = serve(lambda _: Response(b"", chunks=failing()))
+    (answer,) = server.ask(post(b"", b"X-Request-Id: " + asked, path=path))
+    assert (answer.status, answer.code) == (500, "internal_error")
+    assert answer.headers["x-request-id"] == (asked.decode() or answer.headers["x-request-id"])
+    assert f"the stream broke off request_id={answer.headers['x-request-id']!r}" in caplog.text
+
+
+@BOTH
+def test_a_stream_is_let_go_on_the_models_thread_although_nobody_saw_it_begin(serve, path):
+    called, go_on, closed_on = threading.Event(), threading.Event(), []
+
+    def pieces():
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            closed_on.append(threading.current_thread().name)
+
+    def handler(request):
+        called.set()
+        assert go_on.wait(PATIENCE)
+        chunks = pieces()
+        next(chunks)
+        return Response(b"", chunks=chunks)
+
+    server = serve(handler)
+    with server.client() as client:
+        client.send(post(b"x" * 100_000, path=path))
+        assert called.wait(PATIENCE)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    until(lambda: server.connections == 0)
+    assert server.budget.held == 100_000
+    go_on.set()
+    until(lambda: closed_on)
+    assert closed_on == ["model"]
+    until(lambda: server.budget.held == 0)
+
+
+@BOTH
+def test_a_body_takes_no_room_once_it_is_answered(serve, path):
+    held = []
+
+    def handler(request):
+        held.append(server.budget.held)
+        return Response(b"")
+
+    server = serve(handler)
+    with server.client() as client:
+        for _ in range(3):
+            client.send(post(b"x" * 100_000, path=path))
+            client.read()
+    assert held == [100_000] * 3
+    until(lambda: server.budget.held == 0)

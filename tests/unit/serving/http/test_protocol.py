@@ -14,6 +14,7 @@ import pytest
 from tests.unit.serving.raw_http import PATIENCE, PING, Server, chunked, post, until
 from uvicorn.protocols.utils import ClientDisconnected
 
+from modelyard.serving.http.budget import Budget
 from modelyard.serving.http.reader import RequestReader
 from modelyard.serving.settings import Limits
 
@@ -257,6 +258,23 @@ class TestAnswers:
         assert answer.headers["connection"] == "close"
         assert [path for _, path, _ in server.requests] == ["/echo"]
 
+    def test_nothing_follows_an_answer_at_once_that_closes(self, caplog):
+        bodies = []
+
+        def express(exchange):
+            bodies.append(exchange.take())
+            exchange.answer(200, [(b"connection", b"close")], b"answer")
+            return True
+
+        server = Server(Limits(), express=express)
+        try:
+            (answer,) = server.ask(post(b"1") + post(b"2") + post(b"3"))
+        finally:
+            server.end()
+        assert (answer.body, answer.headers["connection"]) == (b"answer", "close")
+        assert bodies == [b"1"]
+        assert not caplog.records
+
     def test_nothing_follows_an_answer_that_closes(self, server, client):
         client.send(get(b"/closes") + PING)
         assert [answer.headers["connection"] for answer in client.rest()] == ["close"]
@@ -463,6 +481,7 @@ class TestPipelining:
         assert [answer.status for answer in answers[:4]] == [200] * 4
         assert [answer.body for answer in answers[1:4]] == [b"0", b"1", b"2"]
         assert [answer.code for answer in answers[4:]] == ["too_many_pipelined"] * bool(more)
+        assert [answer.headers["retry-after"] for answer in answers[4:]] == ["1"] * bool(more)
 
     def test_a_client_that_waits_for_room_may_send_as_many_as_it_likes(self, start):
         with start(max_pipelined=1).client() as client:
@@ -608,13 +627,17 @@ class TestDrain:
 
 
 class TestMemory:
-    def test_a_body_in_tiny_chunks_takes_little_more_than_its_size(self):
-        reader = RequestReader(Limits(), lambda: None, lambda body: None)
-        pieces = chunked(*[b"xy"] * 200_000)[:-5]
+    @pytest.mark.parametrize(
+        ("sent", "at_once"),
+        [(chunked(*[b"xy"] * 200_000)[:-5], 100_000), (post(b"x" * 400_000)[:-1], 3)],
+        ids=["chunks", "drops"],
+    )
+    def test_a_body_in_tiny_pieces_takes_little_more_than_its_size(self, sent, at_once):
+        reader = RequestReader(Limits(), Budget(10**9), lambda: None, lambda *_: None)
         tracemalloc.start()
         try:
-            for at in range(0, len(pieces), 100_000):
-                reader.feed(pieces[at : at + 100_000])
+            for at in range(0, len(sent), at_once):
+                reader.feed(sent[at : at + at_once])
             held, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

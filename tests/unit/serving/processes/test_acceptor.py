@@ -14,8 +14,8 @@ from modelyard.serving.processes.board import Board, Phase
 class Worker:
     """One worker's acceptor, and the connections that it has taken."""
 
-    def __init__(self, board, listening, phase=Phase.READY):
-        self.slot = board.claim()
+    def __init__(self, board, listening, phase=Phase.READY, generation=0):
+        self.slot = board.claim(generation)
         self.slot.phase = phase
         self.connections = []
         self.acceptor = Acceptor(
@@ -34,10 +34,10 @@ class Server:
         self.workers = []
         self.clients = []
 
-    def worker(self, phase=Phase.READY):
+    def worker(self, phase=Phase.READY, generation=0):
         listening = self.listening.dup()
         listening.settimeout(0)
-        self.workers.append(Worker(self.board, listening, phase))
+        self.workers.append(Worker(self.board, listening, phase, generation))
         return self.workers[-1]
 
     def connect(self, number=1):
@@ -146,6 +146,26 @@ def test_a_loading_worker_steps_in_when_the_ready_one_has_gone(run):
         server.connect()
         loading.acceptor.update()
         await server.until(lambda: loading.connections)
+
+    run(test)
+
+
+@pytest.mark.parametrize("phase", [Phase.LOADING, Phase.LOADED])
+def test_a_worker_of_a_new_model_takes_nothing_before_that_is_to_be_served(run, phase):
+    async def test(server):
+        new = server.worker(phase, generation=1)
+        server.connect(2)
+        old = server.worker(Phase.LOADING)
+        await server.until(lambda: len(old.connections) == 2)
+        old.acceptor.close()
+        old.slot.clear()
+        server.connect()
+        new.acceptor.update()
+        await asyncio.sleep(0)
+        assert not new.connections
+        server.board.generation = 1
+        new.acceptor.update()
+        await server.until(lambda: new.connections)
 
     run(test)
 

@@ -40,6 +40,20 @@ def test_what_a_child_writes_its_parent_reads():
     assert other.phase is Phase.LOADING
 
 
+def test_a_worker_of_a_later_model_is_admitted_with_its_model():
+    board = Board(3)
+    first, second = board.claim(), board.claim(1)
+    assert (board.generation, first.generation, second.generation) == (0, 0, 1)
+    assert (board.admits(first), board.admits(second)) == (True, False)
+    if not (child := os.fork()):
+        board.generation = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (board.admits(first), board.admits(second)) == (True, True)
+    second.clear()
+    assert board.claim(2).generation == 2
+
+
 def test_a_long_reason_is_clipped_and_stays_in_its_slot():
     board = Board(2)
     first, second = board.claim(), board.claim()

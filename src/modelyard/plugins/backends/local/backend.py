@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +24,7 @@ from modelyard.core.errors import (
     JobNotFoundError,
 )
 from modelyard.core.handover import HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
+from modelyard.core.listening import listen
 from modelyard.core.log import get_logger
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local import owner
@@ -40,10 +41,10 @@ from modelyard.plugins.backends.local.job_guard import JobSettings
 from modelyard.plugins.backends.local.records import Record, Records
 from modelyard.plugins.backends.local.staging import stage
 
-_BACKLOG = 2048
 _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 _OF_OTHERS = ("SAGEMAKER_", "SM_", "TORCHELASTIC_", "OMPI_COMM_", "PMI_", "PMIX_")
 _SERVER_PATIENCE = "MODELYARD_SERVE_STARTUP_TIMEOUT"
+_SAYS_WORKERS = re.compile(r"(MODELYARD_SERVE|SAGEMAKER_(MODEL_SERVER|TS_MAX|TS_MIN))_WORKERS").fullmatch
 _log = get_logger(__name__)
 
 
@@ -143,7 +144,7 @@ class LocalBackend:
                 f"an endpoint called {plan.endpoint_name!r} is live; use another endpoint_name, or end it "
                 f"with Predictor({plan.endpoint_name!r}).delete_endpoint()"
             )
-        with self._staging(*taken) as (record, lease), self._listening() as listening:
+        with self._staging(*taken) as (record, lease), listen(self.host, self.port) as listening:
             bundle = carrier.pack(record.folder)
             carrier.unpack(bundle.path, record.folder / "model")
             bundle.path.unlink()
@@ -195,17 +196,6 @@ class LocalBackend:
         finally:
             os.close(lease)
 
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[socket.socket]:
-        try:
-            listening = socket.create_server((self.host, self.port), backlog=_BACKLOG)
-        except (OSError, OverflowError) as error:
-            raise InvalidPlanError(
-                f"cannot listen on {self.host}:{self.port}: {error}; use port 0 for any free port"
-            ) from error
-        with listening:
-            yield listening
-
     def _guarded(self, record: Record, lease: int) -> dict[str, Any]:
         """Return what every guard is told."""
         return {"home": self.home, "record_id": record.id, "lease": lease, "grace": self.stop_seconds}
@@ -256,7 +246,9 @@ def _served(plan: EndpointPlan) -> dict[str, str]:
     program = {"SAGEMAKER_PROGRAM": plan.source.program} if plan.source else {}
     # The guard's patience, which began before the server's does: the server does not give up first.
     patience = {_SERVER_PATIENCE: str(plan.startup_timeout)}
-    return {**program, **patience, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
+    # A person's machine has other things to do than to hold a model for each core.
+    workers = {} if any(map(_SAYS_WORKERS, plan.environment)) else {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
+    return {**program, **patience, **workers, "SAGEMAKER_CONTAINER_LOG_LEVEL": "20", **plan.environment}
 
 
 def _made(folder: Path) -> Path:

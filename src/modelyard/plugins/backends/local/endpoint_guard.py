@@ -1,6 +1,5 @@
 """The guard of an endpoint: one model server, which it takes into service once it is ready."""
 
-import http.client
 import signal
 import socket
 import sys
@@ -14,6 +13,7 @@ import attrs
 from modelyard.core import values
 from modelyard.core.handover import LISTEN_FD, clip
 from modelyard.core.layout import JobLayout
+from modelyard.core.listening import is_ready
 from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how, recorded
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class EndpointGuard(Guard):
         """
         deadline = time.monotonic() + self._settings.startup_timeout
         while (left := deadline - time.monotonic()) > 0:
-            if _is_ready(address, min(left, _ANSWERS_WITHIN)):
+            if is_ready(address, min(left, _ANSWERS_WITHIN)):
                 self._is_in_service = True
                 self._records.move(self._record_id, "InService", since=("Creating",))
                 return
@@ -103,17 +103,6 @@ class EndpointGuard(Guard):
         if not self._stopped_because:
             self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
             server.kill()
-
-
-def _is_ready(address: tuple[str, int], timeout: float) -> bool:
-    connection = http.client.HTTPConnection(*address, timeout=timeout)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 if __name__ == "__main__":

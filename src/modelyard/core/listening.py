@@ -1,0 +1,53 @@
+"""Where an endpoint is: a socket that listens, and whether the server behind it is ready."""
+
+from typing import TYPE_CHECKING
+
+from modelyard.core.errors import InvalidPlanError
+
+if TYPE_CHECKING:
+    import socket
+
+_BACKLOG = 2048
+_LAST_PORT = 65535
+_ANY_PORT = "use port 0 for any free port"
+
+
+def listen(host: str, port: int) -> "socket.socket":
+    """Return a socket that listens there. Raises `InvalidPlanError`, with what helps."""
+    import socket
+
+    if not 0 <= port <= _LAST_PORT:
+        raise InvalidPlanError(f"there is no port {port}: {_ANY_PORT}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise InvalidPlanError(_advice(host, port, error)) from error
+
+
+def _advice(host: str, port: int, error: OSError) -> str:
+    import errno
+
+    number = error.errno or 0
+    # Below 0 are those of the resolver: there is no such name.
+    if number < 0 or number == errno.EADDRNOTAVAIL:
+        return f"{host!r} is no address of this machine: use 127.0.0.1, or 0.0.0.0 for all interfaces"
+    if number == errno.EADDRINUSE:
+        return f"port {port} of {host} is taken: {_ANY_PORT}"
+    if number == errno.EACCES:
+        return f"port {port} is not for this user: use port 8080, or port 0 for any free port"
+    return f"cannot listen on {host}:{port}: {error.strerror}"
+
+
+def is_ready(address: tuple[str, int], timeout: float) -> bool:
+    """Tell whether a server answers ``GET /ping`` with 200, in `timeout` seconds for each of its steps."""
+    import http.client
+
+    connection = http.client.HTTPConnection(*address, timeout=timeout)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
