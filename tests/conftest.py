@@ -1,7 +1,10 @@
+import logging
 from importlib.util import find_spec
 
 import pytest
 from hypothesis import settings
+
+from modelyard.core import log
 
 pytest_plugins = ["modelyard.testing.fixtures", "tests.model_server"]
 
@@ -15,3 +18,13 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("torch"):
                 item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """Undo what a program that a test runs in this process does to its log."""
+    logger = logging.getLogger("modelyard")
+    program, handlers, level, propagate = log._program, logger.handlers[:], logger.level, logger.propagate
+    yield
+    log._program, logger.handlers[:], logger.propagate = program, handlers, propagate
+    logger.setLevel(level)
