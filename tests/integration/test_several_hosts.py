@@ -85,8 +85,11 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 while step < int(sys.argv[2]):
     time.sleep(0.02)
+    # A step is done and said, or neither.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     step += 1
     print("step", step, flush=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 print("ends at", step)
 """
 
