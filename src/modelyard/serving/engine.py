@@ -155,6 +155,8 @@ class Engine:
     def submit(self, request: Request, done: Callable[[Response], None]) -> None:
         """Answer a request: `done` is called with the response, whatever happens, in time."""
         if refused := self._refusal(request):
+            if self._observer:
+                self._observer.observe(refused.status, 0.0)
             done(refused)
         else:
             self._add(_Job(done, self._settings.request_timeout, request))

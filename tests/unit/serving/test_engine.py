@@ -185,7 +185,9 @@ def test_more_than_the_queue_holds_are_refused(run):
         release.set()
         return refused, await asyncio.gather(*held)
 
-    refused, held = run(handler, use, max_queue=3)
+    observer = Observed()
+    refused, held = run(handler, use, max_queue=3, observer=observer)
+    assert observer.statuses == [429, 200, 200, 200]
     assert code(refused) == (429, "queue_full")
     assert refused.headers["retry-after"] == "1"
     assert b"id-9" in refused.body
