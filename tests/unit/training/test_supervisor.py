@@ -489,8 +489,13 @@ import os, psutil, subprocess, sys, time
 for _ in range(5):
     subprocess.run([sys.executable, "-S", "-c", "import os; os.fork()"])
 deadline = time.monotonic() + 20
+def is_zombie(process):
+    try:
+        return process.status() == "zombie"
+    except psutil.NoSuchProcess:  # It was reaped just now.
+        return False
 def zombies():
-    return [p for p in psutil.Process(os.getppid()).children() if p.status() == "zombie"]
+    return [p for p in psutil.Process(os.getppid()).children() if is_zombie(p)]
 while (left := zombies()) and time.monotonic() < deadline:
     time.sleep(0.05)
 print(len(left))

@@ -1,5 +1,6 @@
 """From a model's folder to the handler of its endpoint: what can be looked up is looked up here, once."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -82,7 +83,8 @@ def load_model(
     if functions.leaves_the_model_to_us or not functions.model_fn:
         model = hardware.place(model, options.device)
     if not (functions.input_fn or functions.transform_fn):
-        hardware.place([0.0], options.device)  # So that no request waits until torch is imported.
+        with contextlib.suppress(ImportError):  # A request will say so.
+            hardware.place([0.0], options.device)  # So that no request waits until torch is imported.
     if functions.model_warmup_fn:
         with blamed("model_warmup_fn", folder):
             functions.model_warmup_fn(str(folder.root), model, context())
