@@ -122,7 +122,7 @@ def zip_entries(path: Path) -> list[str]:
 
 def _astray(model_dir: Path) -> str:
     """Return where the model's files are instead, and what to do about it."""
-    deeper = [_below(path, model_dir) for path in visible_files(model_dir) if is_model_file(path)]
+    deeper = [below(path, model_dir) for path in visible_files(model_dir) if is_model_file(path)]
     if deeper:
         return f"But there is {_listed(deeper)}, which belongs at the top. {HOW_TO_PACK}. "
     packed = [path.name for path in visible(model_dir) if path.name.endswith(ARCHIVES)]
@@ -136,11 +136,13 @@ def _astray(model_dir: Path) -> str:
     return ""
 
 
-def _below(path: Path, folder: Path) -> str:
+def below(path: Path, folder: Path) -> str:
+    """Return where in a folder a path is, with forward slashes."""
     return path.relative_to(folder).as_posix()
 
 
 def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
+    """Return the names as a message has them: the first few, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return ", ".join(known[:_SHOWN]) + more

@@ -16,7 +16,7 @@ import attrs
 from modelyard.core.carrier import ARCHIVE, as_uri, local_path
 from modelyard.core.errors import UserCodeError, did_you_mean
 from modelyard.core.log import get_logger
-from modelyard.core.model_files import ARCHIVES, HOW_TO_PACK, visible, visible_files
+from modelyard.core.model_files import ARCHIVES, HOW_TO_PACK, below, visible, visible_files
 from modelyard.core.packages import REQUIREMENTS, asks_for_packages
 from modelyard.core.redaction import without_login
 
@@ -71,7 +71,7 @@ class ModelFolder:
         if not isinstance(sought, str) or Path(sought).exists():
             return ""
         name = Path(sought).name
-        found = [_below(path, self.root) for path in visible_files(self.root) if path.name == name]
+        found = [below(path, self.root) for path in visible_files(self.root) if path.name == name]
         return f"; there is {found[0]}. {HOW_TO_PACK}" if found else ""
 
 
@@ -218,19 +218,15 @@ def _instead(name: str, root: Path, code: Path, scripts: list[Path]) -> str:
     base = Path(name).name.removesuffix(".py") + ".py"
     astray = next((path for path in scripts if path.name == base), None)
     if astray is None:
-        known = [_below(path, code if path.is_relative_to(code) else root) for path in scripts]
+        known = [below(path, code if path.is_relative_to(code) else root) for path in scripts]
         if not known:
             return ", and no other Python file is"
         how = "entry_point, --program or SAGEMAKER_PROGRAM"
         return f"{did_you_mean(name, known)}. Name the one that is meant by {how}"
     if astray.is_relative_to(code) and code != root:
-        inner = _below(astray, code)
+        inner = below(astray, code)
         return f": it is deeper, at {inner} in there. Move it up, or name it so: SAGEMAKER_PROGRAM={inner}"
-    return f": it is at {_below(astray, root)}"
-
-
-def _below(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return f": it is at {below(astray, root)}"
 
 
 # -- requirements ----------------------------------------------------------------------------------
