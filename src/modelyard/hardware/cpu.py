@@ -52,14 +52,14 @@ class CpuHardware:
         import numpy as np
         import torch
 
-        if isinstance(value, torch.nn.Module):
-            return modules.evaluating(value.to("cpu"))
-        if isinstance(value, dict):
-            return self._placed_items(value)
         if isinstance(value, list):
             value = _numbers(value)
         if isinstance(value, np.ndarray) and value.dtype.kind in _NUMERIC:
             return torch.from_numpy(_shareable(value))
+        if isinstance(value, dict):
+            return self._placed_items(value)
+        if isinstance(value, torch.nn.Module):
+            return modules.evaluating(value.to("cpu"))
         return value.to("cpu") if isinstance(value, torch.Tensor) else value
 
     def _placed_items(self, values: dict[Any, object]) -> object:
@@ -119,10 +119,11 @@ def _numbers(values: list[Any]) -> object:
 
 def _shareable(array: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Return the array if torch can share its memory, else a copy that it can."""
-    native = array.dtype.newbyteorder("=")
-    if array.flags.writeable and array.dtype == native and all(stride >= 0 for stride in array.strides):
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="), order="C")
+    if array.flags.writeable and all(stride >= 0 for stride in array.strides):
         return array
-    return array.astype(native, order="C")
+    return array.copy()
 
 
 def _to_numpy(tensor: "torch.Tensor") -> object:

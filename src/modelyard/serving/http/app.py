@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
 from modelyard.core.http import Request, Response
@@ -15,6 +15,7 @@ from modelyard.serving.engine import Engine, State
 from modelyard.serving.errors import error_response
 from modelyard.serving.http import eventstream
 from modelyard.serving.http.exchange import Exchange, Message
+from modelyard.serving.http.framing import by_name
 from modelyard.serving.pages.metrics import Metrics
 
 Receive = Callable[[], Awaitable[Message]]
@@ -82,7 +83,7 @@ class Application:
         """Answer one HTTP request."""
         if scope["type"] != "http":
             return
-        headers = _by_name(scope["headers"])
+        headers = by_name(scope["headers"])
         request_id = self._id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
         path, method = scope["path"], scope["method"]
@@ -102,7 +103,7 @@ class Application:
         head = exchange.head
         if head.path != "/invocations" or head.method != "POST":
             return False
-        headers = _by_name(head.headers)
+        headers = head.by_name.copy()
         if "content-encoding" in headers:
             return False
         exchange.request_id = request_id = self._id_of(headers)
@@ -273,17 +274,6 @@ def _refused(path: str, allowed: str, request_id: str) -> Response:
     refused = error_response(405, "method_not_allowed", said, request_id)
     refused.headers = {"allow": _OPTION[allowed]}
     return refused
-
-
-def _by_name(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers by name, the values of one that is repeated as the list that they are."""
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
-    if len(headers) == len(raw):
-        return headers
-    values: dict[str, list[str]] = {}
-    for name, value in raw:
-        values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-    return {name: ", ".join(texts) for name, texts in values.items()}
 
 
 def _usual_lines(response: Response, request_id: str) -> bytes:

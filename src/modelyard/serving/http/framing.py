@@ -8,7 +8,7 @@ import functools
 import re
 import secrets
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httptools
@@ -109,3 +109,14 @@ def split_target(target: bytes) -> tuple[str, bytes, bytes]:
         raise malformed("the request's target is not a path alone")
     raw_path = url.path or b"/"
     return urllib.parse.unquote(raw_path.decode("ascii")), raw_path, url.query or b""
+
+
+def by_name(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers by name, the values of one that is repeated as the list that they are."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in raw}
+    if len(headers) == len(raw):
+        return headers
+    values: dict[str, list[str]] = {}
+    for name, value in raw:
+        values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(texts) for name, texts in values.items()}

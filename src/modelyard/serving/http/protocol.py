@@ -155,7 +155,7 @@ class GuardedProtocol(HttpToolsProtocol):
             "path": head.path,
             "raw_path": head.raw_path,
             "query_string": head.query,
-            "headers": head.headers,
+            "headers": head.headers.copy(),
             "state": self.app_state.copy(),
         }
 

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from functools import cached_property
 
 import attrs
 import httptools
@@ -12,6 +13,7 @@ from modelyard.serving.http.framing import (
     HEADERS,
     RefusedError,
     body_length,
+    by_name,
     malformed,
     split_target,
 )
@@ -29,9 +31,12 @@ class Stage(enum.Enum):
     BODY = enum.auto()
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
 class Head:
-    """What a request says before its body. ``headers``: by lower-case names, in their order."""
+    """What a request says before its body, and others of its connection may say again word by word.
+
+    ``headers``: by lower-case names, in their order.
+    """
 
     version: str
     method: str
@@ -40,6 +45,11 @@ class Head:
     query: bytes
     headers: list[tuple[bytes, bytes]]
     keep_alive: bool
+
+    @cached_property
+    def by_name(self) -> dict[str, str]:
+        """The headers as text; see `framing.by_name`."""
+        return by_name(self.headers)
 
 
 Complete = Callable[[Head, bytes, Share | None], None]
@@ -74,6 +84,8 @@ class RequestReader:
         self._received = 0
         self._missing = 0  # Bytes of the body that do not pass through the parser.
         self._upgrade = False
+        self._plain = False  # Whether the last head says what it would say again.
+        self._same = b""  # Its bytes, where it does.
         self._pieces: list[bytes] = []
         self._blocks: list[bytes] = []
 
@@ -82,7 +94,8 @@ class RequestReader:
         if self._missing:
             data = self._take(data)
         while data and not self.done:
-            data = self._parse(data)
+            same = self._same and self.stage is Stage.NONE and data.startswith(self._same)
+            data = self._repeat(data) if same else self._parse(data)
 
     def forget(self) -> None:
         """Drop what has come of a request that is not complete."""
@@ -119,12 +132,12 @@ class RequestReader:
         parser, limits, headers = self._parser, self._limits, self._headers
         if self._head_read > limits.max_header and self._head_size() > limits.max_header:
             raise self._head_too_large()
-        by_name = dict(headers)
-        if len(by_name) < len(headers):
+        first = dict(headers)
+        if len(first) < len(headers):
             _check_repeated(headers)
         version = parser.get_http_version()
         method = parser.get_method().decode("ascii")
-        self._length = length = body_length(version, by_name)
+        self._length = length = body_length(version, first)
         if length > limits.max_body:
             raise self._body_too_large()
         self._upgrade = parser.should_upgrade()
@@ -135,7 +148,8 @@ class RequestReader:
         self._headers = []
         if length > UNCOUNTED:
             self._hold(length)
-        self.expects = b"expect" in by_name and version == "1.1"
+        self.expects = b"expect" in first and version == "1.1"
+        self._plain = self._head.keep_alive and not (self._upgrade or length == CHUNKED or b"expect" in first)
         self.stage = Stage.BODY
 
     def on_body(self, body: bytes) -> None:
@@ -165,7 +179,9 @@ class RequestReader:
     def _parse(self, data: bytes) -> bytes:
         """Have the parser read; return what it has not looked at."""
         stage, begun, received = self.stage, self.begun, self._received
-        if stage is Stage.NONE:
+        self._same = b""
+        fresh = stage is Stage.NONE
+        if fresh:
             self._head_read = len(data)
             begun += 1
         else:
@@ -184,8 +200,36 @@ class RequestReader:
         elif stage is Stage.BODY and self._length == CHUNKED:
             self._bound(advanced=self.begun > begun or self._received != received)
         elif stage is Stage.BODY:
-            self._missing = self._length - self._received
+            self._pass_by_parser()
+        if fresh and self.begun == begun and stage is not Stage.HEAD:
+            self._learn(data)
         return b""
+
+    def _learn(self, data: bytes) -> None:
+        """Remember the head at the start of `data`, if that it comes again means what it means now.
+
+        Most clients say the same word by word in each request of a connection, and to read it again costs
+        more than all else that is done for a small one.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        if (
+            self._plain
+            # So that the empty line which is found is the one that ends the head.
+            and data[:1].isalpha()
+            and data.count(b"\n", 0, end) == data.count(b"\r\n", 0, end)
+        ):
+            self._same = data[:end]
+
+    def _repeat(self, data: bytes) -> bytes:
+        """Read a request whose head is the last one's; return what is behind it."""
+        self._begin()
+        self.begun += 1
+        length, start = self._length, len(self._same)
+        if length > UNCOUNTED:
+            self._hold(length)
+        self.stage = Stage.BODY
+        self._missing = length
+        return self._take(data[start:])
 
     def _bound(self, *, advanced: bool) -> None:
         """Refuse a head without end, as that of a request, of a chunk or behind the last chunk may be."""
@@ -207,9 +251,13 @@ class RequestReader:
             return b""
         self._keep(data if len(data) == missing else data[:missing])
         self._missing = 0
-        self._parser = httptools.HttpRequestParser(self)
         self.on_message_complete()
         return data[missing:]
+
+    def _pass_by_parser(self) -> None:
+        """Have the rest of the body taken as it comes; the parser, which waits for it, is of no more use."""
+        self._missing = self._length - self._received
+        self._parser = httptools.HttpRequestParser(self)
 
     def _keep(self, piece: bytes) -> None:
         pieces = self._pieces

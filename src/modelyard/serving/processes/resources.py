@@ -1,5 +1,6 @@
 """What one worker may take of the machine: cores, memory, and how it gives memory back."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -53,6 +54,18 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 64 * _MIB)
         libc.mallopt(_M_TRIM_THRESHOLD, 256 * _MIB)
+
+
+def give_way() -> None:
+    """Have this thread wait until the others of its core rest, where the kernel can see to it.
+
+    An event loop that is woken by every piece of a body stops the model for each; so it finds them all
+    when the model has come to an end, or after some milliseconds. It is as quick as before where a core
+    is free. Threads that it starts are like it.
+    """
+    if hasattr(os, "sched_setscheduler"):
+        with contextlib.suppress(OSError):  # A sandbox may forbid it, and nothing depends on it.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def limit_memory(size: int) -> None:

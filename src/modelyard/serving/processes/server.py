@@ -20,6 +20,7 @@ from modelyard.core.log import get_logger
 from modelyard.serving.engine import State
 from modelyard.serving.processes.acceptor import PATIENCE, Acceptor
 from modelyard.serving.processes.board import Board, Phase, Slot
+from modelyard.serving.processes.resources import give_way
 
 LOAD_FAILED = 71
 """The exit code of a worker whose model cannot be loaded; its slot says why."""
@@ -108,6 +109,7 @@ class Server(uvicorn.Server):
         (listening,) = sockets or []
         self._acceptor = Acceptor(listening, self._board, self._slot, self._accepted, self._held)
         self._app.engine.start()
+        give_way()  # Only now, so that the model's thread does not.
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from modelyard.serving.processes.resources import cores, share_cores
+from modelyard.serving.processes.resources import cores, give_way, share_cores
 
 
 def test_the_cores_are_those_that_the_process_may_use(tmp_path):
@@ -65,3 +66,29 @@ limit_memory(0)
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert said.stdout == "refused\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has it")
+def test_a_thread_gives_way_and_those_before_it_do_not():
+    policies = {}
+
+    def note(name):
+        policies[name] = os.sched_getscheduler(0)
+
+    def gives_way():
+        give_way()
+        note("one")
+
+    for target in (gives_way, lambda: note("another")):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert policies == {"one": os.SCHED_BATCH, "another": os.SCHED_OTHER}
+
+
+def test_a_sandbox_may_forbid_to_give_way(monkeypatch):
+    def forbidden(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden, raising=False)
+    give_way()
