@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from modelyard.core.carrier import PluginCarrier, as_uri
-from modelyard.core.contracts import Backend, JobDescription, JobHandle
+from modelyard.core.contracts import Backend, DescribedHardware, JobDescription, JobHandle
 from modelyard.core.errors import InvalidPlanError, JobFailedError, JobStoppedError
 from modelyard.core.keywords import checked_keywords
 from modelyard.core.manager import PluginManager
@@ -344,7 +344,7 @@ def _stop(job: JobHandle) -> None:
         progress.line(f"training job {job.name}: {job.describe().status}")
 
 
-def _follow(job: JobHandle, *, show: bool) -> None:
+def _follow(job: JobHandle, plugins: PluginManager, *, show: bool) -> None:
     """Wait for the job's end, with its log and its state where they are to be shown."""
     if not show:
         for _ in job.logs(follow=True):
@@ -352,6 +352,8 @@ def _follow(job: JobHandle, *, show: bool) -> None:
         return
     with Progress(f"{job.name} InProgress") as progress:
         progress.line(f"training job {job.name} started")
+        if found := _found(job.describe().plan, plugins):
+            progress.line(found)
         for line in job.logs(follow=True):
             progress.line(line)
         description = job.describe()
@@ -360,9 +362,18 @@ def _follow(job: JobHandle, *, show: bool) -> None:
             progress.line(f"model: {description.model_data}")
 
 
+def _found(plan: TrainingPlan, plugins: PluginManager) -> str:
+    """Return what this machine has of the plan's hardware, where it is this machine that runs it."""
+    if not plan.resources.instance_type.startswith("local"):
+        return ""
+    hardware = plugins.hardware.create(plan.hardware)
+    found = f": {hardware.describe()}" if isinstance(hardware, DescribedHardware) else ""
+    return f"hardware {plan.hardware.name}{found}"
+
+
 def _completed(job: JobHandle, plugins: PluginManager, *, show: bool) -> JobDescription:
     """Wait for the job, tell the plugins, and return what it left; raise if it did not complete."""
-    _follow(job, show=show)
+    _follow(job, plugins, show=show)
     description = job.describe()
     plugins.job_finished(description)
     hint = f"The whole log is {description.log}" if description.log else ""

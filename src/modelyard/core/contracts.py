@@ -80,6 +80,7 @@ class Host:
     they do, in the order of ``names``, which are resolved where there are none; ``master_port``: the
     port of the master at which a process group meets. The port after it is the launcher's own.
     ``master_address``: where the others reach the master, if it is not the one in ``addresses``.
+    ``processes``: how many processes of the job its machine runs, once that is known.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Host:
     network_interface: str = "eth0"
     addresses: tuple[str, ...] = ()
     master_port: int = 7777
+    processes: int = 1
     _master_address: str = attrs.field(default="", alias="master_address")
 
     @property
@@ -113,6 +115,11 @@ class Host:
     def master_address(self) -> str:
         """Where the others reach the master."""
         return self._master_address or self.address_of(self.master)
+
+    @property
+    def neighbours(self) -> int:
+        """How many hosts of the job are this machine, itself among them."""
+        return max(1, sum(address.startswith("127.") for address in self.addresses))
 
     def address_of(self, name: str) -> str:
         """Return where a host of the job is reached."""
@@ -193,7 +200,7 @@ class Hardware(Protocol):
         ...
 
     def environ(self, host: Host) -> Mapping[str, str]:
-        """Return the variables that the process group needs on `host`. Pure."""
+        """Return the variables that the process group needs on `host`. Changes nothing."""
         ...
 
     def load(self, model_dir: Path) -> object:
@@ -227,6 +234,45 @@ class BatchingHardware(Protocol):
 
     def split(self, prediction: object, sizes: Sequence[int]) -> Sequence[object]:
         """Return a prediction's rows, cut by `sizes`. Raises ``ValueError`` if it has not that many."""
+        ...
+
+
+@runtime_checkable
+class DescribedHardware(Protocol):
+    """Hardware that can say what it has found."""
+
+    def describe(self) -> str:
+        """Return which devices this machine has, or why none, on one line. Never raises."""
+        ...
+
+
+@runtime_checkable
+class CheckingHardware(Protocol):
+    """Hardware that does not go with all resources."""
+
+    def check(self, resources: Resources) -> None:
+        """Raise `InvalidPlanError` where it does not go with these."""
+        ...
+
+
+@runtime_checkable
+class PreparingHardware(Protocol):
+    """Hardware that has a say in how the processes of a job are started."""
+
+    def prepare(self, command: Command, host: Host, environ: Mapping[str, str]) -> Command:
+        """Return what `host` runs instead of `command`, whose variables will be `environ`.
+
+        Raises `InvalidPlanError` for what it cannot run.
+        """
+        ...
+
+
+@runtime_checkable
+class WorkerHardware(Protocol):
+    """Hardware that the workers of an endpoint need variables for."""
+
+    def worker_environ(self, index: int) -> Mapping[str, str]:
+        """Return the variables of the worker that has device `index`. The user's own win over them."""
         ...
 
 

@@ -26,6 +26,9 @@ HOST_ADDRESSES = "MODELYARD_HOST_ADDRESSES"
 Without it the names of the hosts are resolved, as on SageMaker.
 """
 
+ACCELERATOR_PRESENT = "SAGEMAKER_INFERENCE_ACCELERATOR_PRESENT"
+"""``true`` where SageMaker has attached an Elastic Inference accelerator to an endpoint."""
+
 HOST_KEY = "MODELYARD_HOST_KEY"
 """A secret that the hosts of one job share, by which their in-job programs trust each other."""
 

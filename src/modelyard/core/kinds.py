@@ -25,6 +25,16 @@ KINDS = (
 )
 
 
+_TUPLES = (
+    "accelerator_types",
+    "collectives",
+    "distributions",
+    "instance_types",
+    "media_types",
+    "schemes",
+)
+
+
 def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
     """Return the classes that a registration hook gave, if each has the members of its Protocol.
 
@@ -38,7 +48,7 @@ def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
             raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
         if not isinstance(getattr(cls, "name", None), str) or not getattr(cls, "name", None):
             raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
-        for attribute in ("media_types", "schemes", "instance_types", "distributions", "collectives"):
+        for attribute in _TUPLES:
             if isinstance(getattr(cls, attribute, ()), str):
                 raise TypeError(f"{cls.__qualname__}.{attribute} must be a tuple of strings, not a string")
         missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]

@@ -17,6 +17,7 @@ import pluggy
 from modelyard.core import hookspecs
 from modelyard.core.contracts import (
     Backend,
+    CheckingHardware,
     CheckingLauncher,
     Codec,
     Hardware,
@@ -252,18 +253,31 @@ class PluginManager:
     # -- selection: what was asked for, else a plugin's choice, else what providers declare -------
 
     def select_hardware(self, resources: Resources, asked: Asked = None) -> ProviderRef:
-        """Return the hardware for these resources. Raises `UnknownProviderError`."""
+        """Return the hardware for these resources.
+
+        Raises `UnknownProviderError`, and `InvalidPlanError` for hardware that does not go with them.
+        """
+        ref = self._hardware(resources, asked)
+        hardware = self.hardware.create(ref)
+        if isinstance(hardware, CheckingHardware):
+            hardware.check(resources)
+        return ref
+
+    def _hardware(self, resources: Resources, asked: Asked) -> ProviderRef:
         if asked is not None:
             return self.resolve("hardware", asked)
-        chosen = self._select("modelyard_select_hardware", "hardware", {"resources": resources})
-        return chosen or self._by_instance_type("hardware", resources)
+        if chosen := self._select("modelyard_select_hardware", "hardware", {"resources": resources}):
+            return chosen
+        if resources.accelerator_type is not None:
+            return self._by("accelerator_type", resources.accelerator_type, "hardware")
+        return self._by("instance_type", resources.instance_type, "hardware")
 
     def select_backend(self, resources: Resources, asked: Asked = None) -> ProviderRef:
         """Return the backend that offers these resources. Raises `UnknownProviderError`."""
         if asked is not None:
             return self.resolve("backend", asked)
         chosen = self._select("modelyard_select_backend", "backend", {"resources": resources})
-        return chosen or self._by_instance_type("backend", resources)
+        return chosen or self._by("instance_type", resources.instance_type, "backend")
 
     def select_launcher(
         self,
@@ -330,14 +344,13 @@ class PluginManager:
         chosen = self._select("modelyard_select_packager", "packager", {"source": source})
         return chosen or self.resolve("packager", "tarball")
 
-    def _by_instance_type(self, word: str, resources: Resources) -> ProviderRef:
+    def _by(self, field: str, value: str, word: str) -> ProviderRef:
+        """Return the provider that declares patterns, under ``<field>s``, of which one fits."""
         registry = self.registry(word)
-        provider = registry.declaring("instance_types", resources.instance_type, pattern=True)
+        provider = registry.declaring(f"{field}s", value, pattern=True)
         if provider is None:
-            hint = did_you_mean(resources.instance_type, registry.declared("instance_types"))
-            raise UnknownProviderError(
-                f"no {word} offers instance_type {resources.instance_type!r}{hint}{self._failures_note()}"
-            )
+            hint = did_you_mean(value, registry.declared(f"{field}s"))
+            raise UnknownProviderError(f"no {word} offers {field} {value!r}{hint}{self._failures_note()}")
         return provider.ref()
 
     # -- lifecycle -----------------------------------------------------------------------------

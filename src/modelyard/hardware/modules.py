@@ -29,7 +29,7 @@ def load(model_dir: Path, device: str) -> object:
         raise without_a_class(file.path)
     if file.format is ModelFormat.EXPORTED:
         return _exported(file.path)
-    return _torchscript(file.path, device)
+    return torchscript(file.path, device)
 
 
 def evaluating(module: "torch.nn.Module") -> "torch.nn.Module":
@@ -40,7 +40,8 @@ def evaluating(module: "torch.nn.Module") -> "torch.nn.Module":
     return module
 
 
-def _torchscript(path: Path, device: str) -> object:
+def torchscript(path: Path, device: str) -> "torch.jit.ScriptModule":
+    """Load a model that ``torch.jit.save`` wrote. Raises `UserCodeError` for another."""
     import torch
 
     try:

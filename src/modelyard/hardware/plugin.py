@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from modelyard.core.contracts import Hardware
 from modelyard.core.hookspecs import hookimpl
+from modelyard.core.plans import Resources
 
 
 @hookimpl
@@ -11,5 +12,20 @@ def modelyard_register_hardware() -> Iterable[type[Hardware]]:
     """Return the built-in hardware classes."""
     # Imported here: a job that runs on one kind of hardware need not load the others.
     from modelyard.hardware.cpu import CpuHardware
+    from modelyard.hardware.cuda import CudaHardware
+    from modelyard.hardware.elastic_inference import ElasticInferenceHardware
+    from modelyard.hardware.trainium import TrainiumHardware
 
-    return (CpuHardware,)
+    return CpuHardware, CudaHardware, ElasticInferenceHardware, TrainiumHardware
+
+
+@hookimpl.options(trylast=True)
+def modelyard_select_hardware(resources: Resources) -> str | None:
+    """Return the accelerator that this machine has, where this machine is what is asked for."""
+    from modelyard.hardware.cuda import CudaHardware
+    from modelyard.hardware.trainium import TrainiumHardware
+
+    if resources.instance_type != "local" or resources.accelerator_type or resources.instance_count > 1:
+        return None  # Several hosts on one machine cannot each have its accelerators.
+    accelerators = CudaHardware(), TrainiumHardware()
+    return next((hardware.name for hardware in accelerators if hardware.device_count()), None)

@@ -3,6 +3,7 @@
 import functools
 import gc
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import attrs
 
 from modelyard.__about__ import __version__
 from modelyard.compat import add_serving_shims
-from modelyard.core.contracts import Hardware
+from modelyard.core.contracts import Hardware, WorkerHardware
 from modelyard.core.http import Response
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef
@@ -45,6 +46,9 @@ class Endpoint:
         """Return the application of a worker, whose engine will load the model."""
         metrics = Metrics()
         hardware = self.plugins.hardware.create(self.hardware)
+        if isinstance(hardware, WorkerHardware):
+            for variable, value in hardware.worker_environ(index).items():
+                os.environ.setdefault(variable, value)
         load = functools.partial(self._load, index, hardware, metrics)
         engine = Engine(load, self.settings, metrics)
         return Application(

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from modelyard.core.contracts import DescribedHardware
+from modelyard.core.cores import cores
+from modelyard.core.errors import InvalidPlanError
+from modelyard.core.handover import ACCELERATOR_PRESENT
 from modelyard.core.listening import listen
 from modelyard.core.log import get_logger
 from modelyard.core.manager import PluginManager
@@ -19,7 +23,6 @@ from modelyard.serving.model import packages
 from modelyard.serving.pages import metrics
 from modelyard.serving.processes.arbiter import serve as supervise
 from modelyard.serving.processes.gunicorn_app import Make
-from modelyard.serving.processes.resources import cores
 from modelyard.serving.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -64,7 +67,8 @@ class Deployment:
             program=self.settings.program,
             submitted=environ.get("SAGEMAKER_SUBMIT_DIRECTORY", ""),
         )
-        hardware = self.hardware or plugins.select_hardware(Resources())
+        accelerator = "ml.eia" if environ.get(ACCELERATOR_PRESENT) == "true" else None
+        hardware = self.hardware or plugins.select_hardware(Resources(accelerator_type=accelerator))
         return Endpoint(folder, self.settings, plugins, hardware, self.name)
 
     def renewed(self, number: int) -> Make:
@@ -102,12 +106,22 @@ def serve(deployment: Deployment, listening: "socket.socket | None" = None) -> N
     into = deployment.own / "environment" if deployment.isolated else None
     packages.provide(endpoint.folder, into=into, timeout=deployment.settings.startup_timeout)
     hardware = endpoint.plugins.hardware.create(endpoint.hardware)
+    found = hardware.describe() if isinstance(hardware, DescribedHardware) else ""
     devices = hardware.device_count() if hardware.device_type != "cpu" else 0
+    if hardware.device_type != "cpu" and not devices:
+        raise InvalidPlanError(f"hardware {hardware.name!r} cannot serve here: {found or 'it has no device'}")
     settings = attrs.evolve(deployment.settings, workers=deployment.settings.workers or devices or cores())
     deployment = attrs.evolve(deployment, settings=settings)
     listening = listening or listen(settings.host, settings.port)
     host, port = listening.getsockname()[:2]
-    _log.info("listening", host=host, port=port, workers=settings.workers, hardware=str(endpoint.hardware))
+    _log.info(
+        "listening",
+        host=host,
+        port=port,
+        workers=settings.workers,
+        hardware=str(endpoint.hardware),
+        found=found,
+    )
     counts = Path(tempfile.mkdtemp(prefix="modelyard-metrics-"))
     try:
         metrics.prepare(counts)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from modelyard.core.contracts import Hardware, Host
+from modelyard.core.contracts import DescribedHardware, Hardware, Host, WorkerHardware
 from modelyard.core.errors import UserCodeError
 
 HOSTS: Mapping[int, tuple[Host, ...]] = {
@@ -126,6 +126,32 @@ class HardwareContract:
             assert not wrong, f"environ must map text to text, not {wrong!r}"
         changed = set(os.environ.items()) ^ set(before.items())
         assert not changed, f"environ must not change os.environ; it changed {sorted(changed)}"
+
+    # -- what only some have ----------------------------------------------------------------------
+
+    def test_describes_itself_on_one_line(self) -> None:
+        """`describe`, where there is one, never raises, and says something that fits a log."""
+        if not isinstance(self.hardware, DescribedHardware):
+            pytest.skip("it does not describe itself")
+        try:
+            said = self.hardware.describe()
+        except Exception as error:
+            raise AssertionError(f"describe must never raise; it raised {error!r}") from error
+        assert isinstance(said, str), f"describe must return text, not {said!r}"
+        assert len(said.splitlines()) == 1, f"describe must return one line, not {said!r}"
+
+    def test_worker_environ_is_pure(self) -> None:
+        """`worker_environ`, where there is one, depends on the index alone, and changes nothing."""
+        if not isinstance(self.hardware, WorkerHardware):
+            pytest.skip("its workers need no variables")
+        before = dict(os.environ)
+        for index in range(2):
+            first, second = (dict(self.hardware.worker_environ(index)) for _ in range(2))
+            assert first == second, f"worker_environ differs from call to call: {first}, then {second}"
+            wrong = {k: v for k, v in first.items() if not isinstance(k, str) or not isinstance(v, str)}
+            assert not wrong, f"worker_environ must map text to text, not {wrong!r}"
+        changed = set(os.environ.items()) ^ set(before.items())
+        assert not changed, f"worker_environ must not change os.environ; it changed {sorted(changed)}"
 
     # -- placing and fetching ------------------------------------------------------------------
 

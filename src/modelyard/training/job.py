@@ -19,6 +19,7 @@ from modelyard.core.contracts import (
     Hardware,
     Launcher,
     Packager,
+    PreparingHardware,
     ProfiledLauncher,
 )
 from modelyard.core.errors import InvalidPlanError, JobError
@@ -160,7 +161,10 @@ class Job:
         source.check_interpreter(entry)
         entry = attrs.evolve(entry, interpreter=interpreter)
         command = self.launcher.command(entry, env.host, self.hardware)
-        return self._supervised(command, self.script_environ(interpreter), self._relay)
+        environ = self.script_environ(interpreter, processes=max(1, command.ranks))
+        if isinstance(self.hardware, PreparingHardware):
+            command = self.hardware.prepare(command, env.host, environ)
+        return self._supervised(command, environ, self._relay)
 
     def _install(self, command: Command, environ: Mapping[str, str]) -> Outcome:
         """Run pip, whose output has no metrics. Raises `Interrupted` where it was stopped."""
@@ -180,10 +184,14 @@ class Job:
         alone = {*HANDED_OVER} - {*FOR_LAUNCHERS}
         return {name: value for name, value in self.environ.items() if name not in alone}
 
-    def script_environ(self, interpreter: str) -> dict[str, str]:
-        """Return the variables that the script is started with, those that win last."""
+    def script_environ(self, interpreter: str, *, processes: int = 1) -> dict[str, str]:
+        """Return the variables that the script is started with, those that win last.
+
+        `processes`: how many of it each host runs.
+        """
         env, environ, hardware = self.env, self.environ, self.hardware
-        devices = hardware.environ(env.host)
+        host = attrs.evolve(env.host, processes=processes * env.host.neighbours)
+        devices = hardware.environ(host)
         return {
             "PYTHONUNBUFFERED": "1",
             **self._own_environ,

@@ -78,6 +78,9 @@ def load_model(
     gpu = None if hardware.device_type == "cpu" else options.device
     properties = system_properties(folder.root, gpu_id=gpu, batch_size=options.batch_size)
     context = partial(Context, properties, metrics=options.metrics)
+    if hardware.device_type != "cpu":
+        # From now on a device without a number is this worker's own, in the user's functions too.
+        hardware.place([0.0], options.device)
     model = _load(functions, hardware, folder, context())
     plugins.model_loaded(model, folder.root)
     if functions.leaves_the_model_to_us or not functions.model_fn:

@@ -1,0 +1,147 @@
+"""NVIDIA's GPUs, with NCCL between them."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from modelyard.core.contracts import Host
+from modelyard.core.errors import InvalidPlanError, UserCodeError
+from modelyard.core.plans import Resources
+from modelyard.hardware import batches, detection, modules, process_group, tensors
+
+if TYPE_CHECKING:
+    import torch
+
+_PRECISIONS = ("", "float16", "bfloat16")
+_MODES = ("", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_PINNED_FROM = 64 * 1024
+"""Bytes: below, the driver copies a tensor at once, and to lock memory for it takes longer."""
+
+
+def _check_choice(_hardware: object, attribute: "attrs.Attribute[str]", value: object) -> None:
+    choices = _PRECISIONS if attribute.name == "autocast" else _MODES
+    if value not in choices:
+        raise InvalidPlanError(f"{attribute.name} is one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+@attrs.frozen
+class CudaHardware:
+    """NVIDIA's GPUs, each for one process.
+
+    ``autocast``: the precision in which a model may compute what it can (``float16``, ``bfloat16``);
+    what it is given and gives stays as it is.
+
+    ``compile``: the mode in which ``torch.compile`` compiles a model when it is placed (``default``,
+    ``reduce-overhead``, ``max-autotune``).
+
+    ``cuda_graphs``: whether the GPU's work for a shape of input is recorded once and then repeated.
+    """
+
+    name: ClassVar[str] = "cuda"
+    device_type: ClassVar[str] = "cuda"
+    collectives: ClassVar[tuple[str, ...]] = ("nccl", "gloo")
+    instance_types: ClassVar[tuple[str, ...]] = ("local_gpu", "ml.p*", "ml.g*")
+
+    autocast: str = attrs.field(default="", validator=_check_choice)
+    compile: str = attrs.field(default="", validator=_check_choice)
+    cuda_graphs: bool = attrs.field(default=False)
+
+    @cuda_graphs.validator
+    def _check_graphs(self, attribute: "attrs.Attribute[bool]", value: object) -> None:
+        if not isinstance(value, bool):
+            raise InvalidPlanError(f"{attribute.name} is True or False, not {value!r}")
+
+    def device_count(self) -> int:
+        """Return how many GPUs ``CUDA_VISIBLE_DEVICES`` leaves of those that the driver lists."""
+        return detection.gpus().count
+
+    def describe(self) -> str:
+        """Return which GPUs there are, or why there is none."""
+        return detection.gpus().said
+
+    def check(self, resources: Resources) -> None:
+        """Raise `InvalidPlanError` where this machine is meant and has no GPU for each host."""
+        if not resources.instance_type.startswith("local"):
+            return
+        found = detection.gpus()
+        if not found.count:
+            raise InvalidPlanError(f"{found.said}; leave hardware and instance_type='local_gpu' out")
+        if resources.instance_count > 1:
+            raise InvalidPlanError(
+                f"{resources.instance_count} hosts on this machine would share its GPUs, which NCCL "
+                "refuses: use instance_count=1, with distribution={'torchrun': {}} for a process per GPU"
+            )
+
+    def environ(self, host: Host) -> Mapping[str, str]:
+        """Return what NCCL needs, and gloo beside it, on `host`; and each process's share of the CPUs."""
+        return {
+            "NCCL_DEBUG": "WARN",
+            **process_group.interface(host, "NCCL", "GLOO"),
+            **process_group.fabric(host),
+            **process_group.threads(host),
+        }
+
+    def load(self, model_dir: Path) -> object:
+        """Load the model as `CpuHardware.load` does, into the host's memory: `place` knows which GPU."""
+        return modules.load(model_dir, "cpu")
+
+    def place(self, value: object, index: int = 0) -> object:
+        """Return what `CpuHardware.place` returns, on a GPU, which becomes the thread's current one.
+
+        A large array goes there through locked memory, so that nobody waits for it. A module is compiled
+        if the options say so; raises `UserCodeError` for one that cannot be.
+        """
+        import torch
+
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+        return tensors.placed(value, partial(_onto, device), partial(self._module_onto, device))
+
+    def predict(self, model: Any, value: object) -> object:
+        """Call the model in inference mode, in the precision of ``autocast``."""
+        import torch
+
+        if not self.autocast:
+            with torch.inference_mode():
+                return model(value)
+        dtype = torch.float16 if self.autocast == "float16" else torch.bfloat16
+        with torch.inference_mode(), torch.autocast("cuda", dtype=dtype):
+            return model(value)
+
+    def fetch(self, value: object) -> object:
+        """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
+        return tensors.fetched(value)
+
+    batch_key = staticmethod(batches.batch_key)
+    stack = staticmethod(batches.stack)
+    split = staticmethod(batches.split)
+
+    def _module_onto(self, device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
+        import torch
+
+        module = module.to(device)
+        if not (self.compile or self.cuda_graphs):
+            return module
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserCodeError(
+                "compile and cuda_graphs are for models of Python, and this is TorchScript: save the model "
+                "with torch.export, return it from model_fn, or leave the options out"
+            )
+        compiled: Any
+        if self.compile:
+            mode = "reduce-overhead" if self.cuda_graphs and self.compile == "default" else self.compile
+            compiled = torch.compile(modules.evaluating(module), mode=mode)
+        else:
+            compiled = torch.compile(modules.evaluating(module), backend="cudagraphs")
+        return compiled
+
+
+def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    if tensor.is_cpu and tensor.layout is torch.strided and tensor.nbytes >= _PINNED_FROM:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
