@@ -67,7 +67,7 @@ def model_file(model_dir: Path) -> ModelFile:
         return ModelFile(known[0], _format(known[0]))
     raise UserCodeError(
         "without a model_fn the model folder must hold model.pt, or else exactly one file that ends in "
-        f"{', '.join(_SUFFIXES)}; it holds {_listed(path.name for path in known) or 'none'}. "
+        f"{', '.join(_SUFFIXES)}; it holds {listed(path.name for path in known) or 'none'}. "
         f"{_astray(model_dir) if not known else ''}Define model_fn(model_dir) in the inference script"
     )
 
@@ -124,11 +124,11 @@ def _astray(model_dir: Path) -> str:
     """Return where the model's files are instead, and what to do about it."""
     deeper = [below(path, model_dir) for path in visible_files(model_dir) if is_model_file(path)]
     if deeper:
-        return f"But there is {_listed(deeper)}, which belongs at the top. {HOW_TO_PACK}. "
+        return f"But there is {listed(deeper)}, which belongs at the top. {HOW_TO_PACK}. "
     packed = [path.name for path in visible(model_dir) if path.name.endswith(ARCHIVES)]
     if packed:
         return (
-            f"But there is {_listed(packed)}, an archive inside the archive: unpack it and pack its files "
+            f"But there is {listed(packed)}, an archive inside the archive: unpack it and pack its files "
             f"themselves. {HOW_TO_PACK}. "
         )
     if {path.name for path in visible(model_dir)} == {"code"}:
@@ -141,7 +141,7 @@ def below(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Return the names as a message has them: the first few, and how many more there are."""
     known = list(names)
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""

@@ -3,14 +3,14 @@
 import inspect
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from modelyard.core.errors import UserCodeError
 from modelyard.core.log import get_logger
-from modelyard.core.model_files import ModelFormat, model_file, without_a_class
+from modelyard.core.model_files import ModelFormat, listed, model_file, without_a_class
 from modelyard.serving.model.blame import blamed
 from modelyard.serving.model.folder import ModelFolder
 
@@ -171,7 +171,7 @@ def _of_other_sizes(model: Any, path: Path, error: RuntimeError) -> UserCodeErro
 def _no_state(name: str, state: object) -> str:
     what = type(state).__name__
     if isinstance(state, dict):
-        what = f"a dict of {_listed(map(str, state)) or 'nothing'}"
+        what = f"a dict of {listed(map(str, state)) or 'nothing'}"
     return (
         f"{name} holds {what} and is no state_dict: save model.state_dict() itself, or define "
         "model_fn(model_dir) in the inference script"
@@ -180,7 +180,7 @@ def _no_state(name: str, state: object) -> str:
 
 def _misfit(name: str, cls: str, missing: list[str], unexpected: list[str]) -> str:
     wrong = [
-        f"{what}: {_listed(names)}"
+        f"{what}: {listed(names)}"
         for what, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
@@ -190,9 +190,3 @@ def _misfit(name: str, cls: str, missing: list[str], unexpected: list[str]) -> s
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-    return ", ".join(listed[:_SHOWN]) + more
