@@ -36,11 +36,16 @@ def _first_ten() -> Any:
     return nn.Sequential(nn.MaxPool2d(1, stride=64), nn.Flatten(), nn.Linear(48, 10))
 
 
+def _normal(shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
 @attrs.frozen
 class Workload:
     """One kind of request, sent over `connections` connections that each wait for their answers.
 
-    `batch_size`: how many of them the model may be given at once, where a server can do that.
+    `batch_size`: how many of them the model may be given at once, where a server can do that; `values`:
+    makes the input; `tolerance`: how far an answer may be from what the model says on the CPU.
     """
 
     name: str
@@ -50,6 +55,8 @@ class Workload:
     media_type: str = NPY
     connections: int = 16
     batch_size: int = 1
+    values: Callable[[tuple[int, ...]], npt.NDArray[Any]] = _normal
+    tolerance: float = 1e-4
 
     def lay_out(self, folder: Path) -> "Case":
         """Write the model as ``model/model.pt`` and the request's body; the weights are always the same."""
@@ -57,7 +64,7 @@ class Workload:
 
         torch.manual_seed(0)
         model = self.model().eval()
-        array = np.random.default_rng(0).normal(size=self.shape).astype(np.float32)
+        array = self.values(self.shape)
         (folder / "model").mkdir(parents=True)
         with warnings.catch_warnings(), torch.inference_mode():
             # TorchScript is on its way out of torch, and what the default handlers of both sides load.
@@ -85,7 +92,11 @@ class Case:
             found = np.asarray(json.loads(answer), np.float32)
         else:
             found = NpyCodec().decode(answer)
-        if found.shape != self.answer.shape or not np.allclose(found, self.answer, atol=1e-4):
+        tolerance = self.workload.tolerance
+        near = found.shape == self.answer.shape and np.allclose(
+            found, self.answer, rtol=tolerance / 10, atol=tolerance
+        )
+        if not near:
             raise ValueError(f"answered {found!r} instead of {self.answer!r}")
 
 

@@ -346,6 +346,69 @@ def test_a_model_that_does_not_come_back_costs_its_own_request(server):
     assert "predict_fn" in server.log  # What it did.
 
 
+FRAGILE = """
+from modelyard import hookimpl
+from modelyard.hardware.cpu import CpuHardware
+
+class Fragile(CpuHardware):
+    name = "fragile"
+    instance_types = ()
+
+    def recover(self, error):
+        return "device-side assert" not in str(error)
+
+@hookimpl
+def modelyard_register_hardware():
+    return [Fragile]
+
+@hookimpl
+def modelyard_select_hardware(resources):
+    return "fragile"
+"""
+"""A plugin with hardware that is lost as a GPU is: for a process, and not for the next one."""
+
+
+@pytest.fixture
+def fragile(tmp_path, monkeypatch):
+    """Have servers run their models on hardware that can be lost."""
+    site = tmp_path / "site"
+    info = site / "fragile-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "fragile.py").write_text(FRAGILE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[modelyard]\nfragile = fragile\n")
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("fragile")
+def test_a_worker_that_loses_its_device_is_replaced(server):
+    losing = """
+    global lost
+    lost = lost or asked.get("number") == 13
+    if lost:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+"""
+    source = MODEL.replace('    time.sleep(asked.get("sleep", 0))', losing) + "\nlost = False\n"
+    server.start(source, workers=1).ready(1)
+    (first,) = server.workers
+    assert server.ask()[1]["pid"] == first
+    status, answer = server.ask(number=13)
+    assert (status, answer["code"]) == (500, "model_error")
+    statuses = []
+
+    def answered():
+        with contextlib.suppress(OSError):  # It was too late for this connection.
+            status, answer = server.ask()
+            statuses.append(status)
+            return status == 200 and answer
+
+    assert until(answered)["pid"] != first
+    # Who comes before it is gone is told to come again: nothing more is begun on the lost device.
+    assert set(statuses) <= {200, 503}
+    assert server.log.count("request failed") == 1
+    assert not is_running(first)
+
+
 def test_a_model_that_holds_the_interpreter_is_replaced(server):
     server.start(
         MODEL.replace('time.sleep(asked.get("sleep", 0))', 'if asked.get("hang"): "a" * 10**6; _hold()')

@@ -1,4 +1,4 @@
-"""LitServe with one worker: ``litserve_server PORT MEDIA_TYPE BATCH_SIZE``.
+"""LitServe with one worker: ``litserve_server PORT MEDIA_TYPE BATCH_SIZE [ACCELERATOR]``.
 
 A handler for NPY takes the body as bytes, by the type of ``decode_request``'s argument, which saves
 LitServe the multipart form that its documentation wraps files in. Batches wait for nothing longer
@@ -20,7 +20,7 @@ class Npy(litserve.LitAPI):
 
     def setup(self, device: str) -> None:
         """Load the model."""
-        self.model = load()
+        self.device, self.model = device, load().to(device)
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="application/x-npy")]) -> Any:
         """Return the input of one request."""
@@ -37,11 +37,11 @@ class Npy(litserve.LitAPI):
     def predict(self, x: Any) -> Any:
         """Call the model."""
         with torch.inference_mode():
-            return self.model(x)
+            return self.model(x.to(self.device))
 
     def encode_response(self, output: Any) -> Response:
         """Return the answer to one request."""
-        return Response(encode(output), media_type="application/x-npy")
+        return Response(encode(output.cpu()), media_type="application/x-npy")
 
 
 class Json(litserve.LitAPI):
@@ -69,7 +69,8 @@ if __name__ == "__main__":
     port, media_type, batch_size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     kind = Json if media_type == "application/json" else Npy
     api = kind(max_batch_size=batch_size, api_path="/invocations")
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    accelerator = sys.argv[4] if len(sys.argv) > 4 else "cpu"
+    server = litserve.LitServer(api, accelerator=accelerator, devices=1, workers_per_device=1)
     server.run(
         host="127.0.0.1", port=port, num_api_servers=1, generate_client_file=False, log_level="warning"
     )

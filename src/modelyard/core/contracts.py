@@ -276,6 +276,18 @@ class WorkerHardware(Protocol):
         ...
 
 
+@runtime_checkable
+class RecoveringHardware(Protocol):
+    """Hardware that a request may leave in disorder, or beyond repair."""
+
+    def recover(self, error: BaseException) -> bool:
+        """Put in order what a request that raised `error` has left; tell whether the device still works.
+
+        Called after the request's end, on its thread. False: only another process can use the device.
+        """
+        ...
+
+
 class Launcher(Protocol):
     """From an entry point to the command that one host runs. Pure: it never spawns."""
 
@@ -602,9 +614,11 @@ __all__ = [
     "BatchingHardware",
     "Bundle",
     "Carrier",
+    "CheckingHardware",
     "CheckingLauncher",
     "Codec",
     "Command",
+    "DescribedHardware",
     "DiagnosingLauncher",
     "EndpointDescription",
     "EndpointHandle",
@@ -624,10 +638,13 @@ __all__ = [
     "Metric",
     "ModelSource",
     "Packager",
+    "PreparingHardware",
     "ProfiledLauncher",
     "RankFailure",
+    "RecoveringHardware",
     "ReloadableEndpoint",
     "Resources",
     "SourceCode",
     "Storage",
+    "WorkerHardware",
 ]

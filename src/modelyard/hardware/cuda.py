@@ -1,5 +1,7 @@
 """NVIDIA's GPUs, with NCCL between them."""
 
+import sys
+import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,6 +11,7 @@ import attrs
 
 from modelyard.core.contracts import Host
 from modelyard.core.errors import InvalidPlanError, UserCodeError
+from modelyard.core.log import get_logger
 from modelyard.core.plans import Resources
 from modelyard.hardware import batches, detection, modules, process_group, tensors
 
@@ -17,8 +20,13 @@ if TYPE_CHECKING:
 
 _PRECISIONS = ("", "float16", "bfloat16")
 _MODES = ("", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_RECORDED_AS = {"default": "reduce-overhead", "max-autotune-no-cudagraphs": "max-autotune"}
+"""Modes without recordings, and the same with."""
+_RECORDING = ("reduce-overhead", "max-autotune")
 _PINNED_FROM = 64 * 1024
 """Bytes: below, the driver copies a tensor at once, and to lock memory for it takes longer."""
+
+_log = get_logger(__name__)
 
 
 def _check_choice(_hardware: object, attribute: "attrs.Attribute[str]", value: object) -> None:
@@ -31,13 +39,14 @@ def _check_choice(_hardware: object, attribute: "attrs.Attribute[str]", value: o
 class CudaHardware:
     """NVIDIA's GPUs, each for one process.
 
-    ``autocast``: the precision in which a model may compute what it can (``float16``, ``bfloat16``);
-    what it is given and gives stays as it is.
+    ``autocast``: the precision in which a model computes what can be (``float16``, ``bfloat16``); its
+    inputs and its weights stay as they are, and its last operation decides what it gives.
 
-    ``compile``: the mode in which ``torch.compile`` compiles a model when it is placed (``default``,
-    ``reduce-overhead``, ``max-autotune``).
+    ``compile``: the mode in which ``torch.compile`` compiles a placed model at its first call
+    (``default``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``).
 
-    ``cuda_graphs``: whether the GPU's work for a shape of input is recorded once and then repeated.
+    ``cuda_graphs``: whether the GPU's work for a shape of input is recorded once and then repeated. It
+    needs no compiler; with ``compile`` what is compiled is recorded.
     """
 
     name: ClassVar[str] = "cuda"
@@ -115,6 +124,26 @@ class CudaHardware:
         """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
         return tensors.fetched(value)
 
+    def recover(self, error: BaseException) -> bool:
+        """Give back the memory of a call that had too little; tell whether the GPU works for this process.
+
+        A kernel's failed assertion is the end of CUDA for its process, and any later call may be the one
+        that says so. So the GPU is asked, whatever the error is.
+        """
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.cuda.is_initialized():
+            return True
+        try:
+            if isinstance(error, torch.OutOfMemoryError):
+                # The frames of the failed call hold what it had got.
+                traceback.clear_frames(error.__traceback__)
+                torch.cuda.empty_cache()
+            torch.cuda.synchronize()
+        except RuntimeError as failure:
+            _log.error("the GPU fails", reason=str(failure).partition("\n")[0])
+            return False
+        return True
+
     batch_key = staticmethod(batches.batch_key)
     stack = staticmethod(batches.stack)
     split = staticmethod(batches.split)
@@ -130,13 +159,20 @@ class CudaHardware:
                 "compile and cuda_graphs are for models of Python, and this is TorchScript: save the model "
                 "with torch.export, return it from model_fn, or leave the options out"
             )
-        compiled: Any
-        if self.compile:
-            mode = "reduce-overhead" if self.cuda_graphs and self.compile == "default" else self.compile
-            compiled = torch.compile(modules.evaluating(module), mode=mode)
-        else:
-            compiled = torch.compile(modules.evaluating(module), backend="cudagraphs")
+        mode = _RECORDED_AS.get(self.compile, self.compile) if self.cuda_graphs else self.compile
+        how = {"mode": mode} if mode else {"backend": "cudagraphs"}
+        compiled: Any = torch.compile(modules.evaluating(module), **how)
+        if mode in _RECORDING or not mode:
+            compiled.register_forward_hook(_kept)
         return compiled
+
+
+def _kept(_module: object, _inputs: object, prediction: object) -> object:
+    """Return a prediction that stays: a recording writes each into the same memory."""
+    import torch
+    from torch.utils import _pytree
+
+    return _pytree.tree_map_only(torch.Tensor, torch.clone, prediction)
 
 
 def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":

@@ -46,6 +46,8 @@ class State(enum.StrEnum):
     """The model could not be loaded."""
     HUNG = "hung"
     """The model does not come back from a request; only the end of the process ends it."""
+    LOST = "lost"
+    """The device works no more for this process, whatever it is asked."""
     STOPPED = "stopped"
 
 
@@ -57,6 +59,7 @@ _EXCUSES = {
     State.LOADING: "the model is being loaded",
     State.FAILED: "the model could not be loaded; the endpoint's log says why",
     State.HUNG: "the model hangs, and is being started again",
+    State.LOST: "the model's device has failed, and the model is being started again",
 }
 
 
@@ -254,6 +257,7 @@ class Engine:
             self._become(State.FAILED, said(error))
             return
         self.loaded = loaded
+        loaded.watch.on_loss = self._lose
         try:
             if loaded.is_async:
                 self._turn_in_loop(loaded)
@@ -265,12 +269,22 @@ class Engine:
             _log.error("the model's thread has failed", exc_info=True)
             self._become(State.HUNG, "the model's thread has failed")
         else:
-            self._become(State.STOPPED, "the server ends")
+            if loaded.watch.is_lost:
+                self._become(State.LOST, "the device works no more")
+            else:
+                self._become(State.STOPPED, "the server ends")
+
+    def _lose(self) -> None:
+        """Begin nothing more: the turn that this happens in is the last one."""
+        _log.error("the device works no more for this process, which is replaced")
+        given, self._inbox = self._inbox, deque()
+        given.clear()
+        self._ring()  # Where a request has gone on by itself, there may be no turn.
 
     def _become(self, state: State, reason: str = "") -> None:
         def become() -> None:
             self.state, self.reason = state, reason
-            if state in (State.FAILED, State.HUNG):
+            if state in (State.FAILED, State.HUNG, State.LOST):
                 self.answer_all("unavailable", self.excuse)
 
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody asks any more.
@@ -333,10 +347,10 @@ class Engine:
                     self._interrupter.within(job.deadline, self._do, job, loaded)
                 except Interrupted:
                     pass  # It came when the work was done.
-        while batcher and batcher.due_in() == 0:
+        while batcher and batcher.due_in() == 0 and not loaded.watch.is_lost:
             self._run_batch(batcher)
         self._send()
-        return goes_on
+        return goes_on and not loaded.watch.is_lost
 
     def _run_batch(self, batcher: Batcher) -> None:
         size = batcher.run(self._interrupter)
@@ -351,6 +365,7 @@ class Engine:
             result = loaded.handler(job.request) if job.request else cast("Step", job.step)()
         except BaseException as error:  # noqa: BLE001 - what comes out of a step, and `Interrupted`
             result = response_to(error, job.request.request_id) if job.request else error
+            loaded.watch.failed(error)
         self._outbox.append((job, result))
         if loaded.is_async:
             if len(self._outbox) == 1:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from modelyard.core.contracts import Hardware, RecoveringHardware
 from modelyard.core.errors import (
     DecodeError,
     EncodeError,
@@ -20,8 +21,8 @@ _CLIENT_ERRORS = (
     (DecodeError, 400, "malformed_body"),
 )
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-"""How torch says it, on GPUs and on the CPU, in a RuntimeError."""
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+"""How torch says it, on GPUs and on the CPU, in a RuntimeError; the last one is of NVIDIA's libraries."""
 
 _log = get_logger(__name__)
 
@@ -47,10 +48,37 @@ def _nothing(_cls: type) -> bool:
     return False
 
 
-def answering(handler: Handler, defines: Defines = _nothing) -> Handler:
+class DeviceWatch:
+    """Looks at the device after a failed request, where its hardware can tell whether it still works.
+
+    ``on_loss``: called once, when it does not; ``is_lost``: whether that has happened.
+    """
+
+    def __init__(self, hardware: Hardware | None = None) -> None:
+        self._hardware: RecoveringHardware | None = (
+            hardware if isinstance(hardware, RecoveringHardware) else None
+        )
+        self.on_loss: Callable[[], object] = lambda: None
+        self.is_lost = False
+
+    def failed(self, error: BaseException) -> None:
+        """Take notice of what a request has raised."""
+        # Of one that took too long nothing is known: to ask the device would be to wait for it.
+        if self._hardware is None or self.is_lost or isinstance(error, Interrupted):
+            return
+        try:
+            self.is_lost = not self._hardware.recover(error)
+        except Exception:  # noqa: BLE001 - a plugin's; what is asked next will show it
+            _log.error("the hardware cannot tell whether it still works", exc_info=True)
+        if self.is_lost:
+            self.on_loss()
+
+
+def answering(handler: Handler, defines: Defines = _nothing, watch: DeviceWatch | None = None) -> Handler:
     """Return a handler that answers instead of raising; the traceback goes to the log alone.
 
-    `defines`: tells the user's own types of error, which may choose their status.
+    `defines`: tells the user's own types of error, which may choose their status; `watch`: told of the
+    errors that are not the client's.
     """
 
     def answer(request: Request) -> Response:
@@ -58,7 +86,10 @@ def answering(handler: Handler, defines: Defines = _nothing) -> Handler:
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
         except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
-            return response_to(error, request.request_id, defines)
+            response = response_to(error, request.request_id, defines)
+            if watch and response.status >= 500:
+                watch.failed(error)
+            return response
 
     return answer
 

@@ -14,7 +14,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from modelyard.core.contracts import DescribedHardware, Hardware, Host, WorkerHardware
+from modelyard.core.contracts import (
+    DescribedHardware,
+    Hardware,
+    Host,
+    RecoveringHardware,
+    WorkerHardware,
+)
 from modelyard.core.errors import UserCodeError
 
 HOSTS: Mapping[int, tuple[Host, ...]] = {
@@ -33,7 +39,9 @@ except ImportError:
     spec = importlib.util.spec_from_file_location(module, file)
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
-operator.attrgetter(name)(found)().device_count()
+hardware = operator.attrgetter(name)(found)()
+hardware.device_count()
+getattr(hardware, "describe", str)()
 print("imported" if "torch" in sys.modules else "absent")
 """
 
@@ -70,12 +78,12 @@ class HardwareContract:
         assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
 
     def test_attributes_are_well_formed(self) -> None:
-        """The device's type is one word, its collectives and instance types are tuples of text."""
+        """The device's type is one word, its collectives and what selects it are tuples of text."""
         cls = type(self.hardware)
         kind = cls.device_type
         assert re.fullmatch("[a-z]+", kind), f"device_type is what torch calls the device, not {kind!r}"
-        for attribute in ("collectives", "instance_types"):
-            declared = getattr(cls, attribute)
+        for attribute in ("collectives", "instance_types", "accelerator_types"):
+            declared = getattr(cls, attribute, () if attribute == "accelerator_types" else None)
             assert isinstance(declared, tuple), f"{attribute} must be a tuple, not {declared!r}"
             wrong = [item for item in declared if not isinstance(item, str) or not item.strip()]
             assert not wrong, f"{attribute} must hold text, not {wrong!r}"
@@ -111,7 +119,9 @@ class HardwareContract:
         )
         assert done.returncode == 0, f"device_count fails in a fresh interpreter: {done.stderr[-500:]}"
         said = done.stdout.split()[-1]
-        assert said == "absent", "making the hardware and counting its devices must not import torch"
+        assert said == "absent", (
+            "making the hardware, counting and describing its devices must not import torch"
+        )
 
     # -- the process group ---------------------------------------------------------------------
 
@@ -152,6 +162,13 @@ class HardwareContract:
             assert not wrong, f"worker_environ must map text to text, not {wrong!r}"
         changed = set(os.environ.items()) ^ set(before.items())
         assert not changed, f"worker_environ must not change os.environ; it changed {sorted(changed)}"
+
+    def test_recover_goes_on_after_a_scripts_own_error(self) -> None:
+        """`recover`, where there is one, says that the device still works after an error of the script's."""
+        if not isinstance(self.hardware, RecoveringHardware):
+            pytest.skip("it cannot be lost")
+        works = self.hardware.recover(ValueError("of the script"))
+        assert works is True, f"an error of the script's loses no device, but recover returned {works!r}"
 
     # -- placing and fetching ------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from modelyard.core.codecs import CodecTable
-from modelyard.core.errors import UserCodeError
+from modelyard.core.errors import DecodeError, UserCodeError
 from modelyard.core.http import Request, Response
 from modelyard.serving.engine import Engine, State
-from modelyard.serving.errors import answering
+from modelyard.serving.errors import DeviceWatch, answering
 from modelyard.serving.model.batching import Batcher
 from modelyard.serving.model.handler import LoadedModel
 from modelyard.serving.settings import ServerSettings
@@ -616,3 +616,146 @@ def test_of_a_batch_that_takes_too_long_only_those_are_ended_whose_time_is_over(
     assert code(early) == (504, "timeout")
     assert late.body == b"2"
     assert model.calls == [(1, 2), (2,)]
+
+
+# -- a device that may be lost ---------------------------------------------------------------------
+
+
+class Device:
+    """Hardware, as far as a failed request goes: it does not survive an error that says ``fatal``."""
+
+    def __init__(self):
+        self.told = []
+
+    def recover(self, error):
+        self.told.append(str(error))
+        return "fatal" not in str(error)
+
+
+def on(device, handler, **loaded):
+    """Return what loads a model of `handler` onto `device`."""
+    watch = DeviceWatch(device)
+    return lambda: LoadedModel(answering(handler, watch=watch), CodecTable({}), watch=watch, **loaded)
+
+
+def submit(engine, *bodies):
+    return [asyncio.ensure_future(engine.handle(Request(body))) for body in bodies]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_with_its_device_a_model_is_lost_and_nothing_more_is_begun(run, caplog, is_async):
+    begun = []
+
+    def handler(request):
+        begun.append(request.body)
+        raise RuntimeError(request.body.decode())
+
+    async def use(engine):
+        at_once = await asyncio.gather(*submit(engine, b"fatal", b"second", b"third"))
+        await until(lambda: engine.state is State.LOST)
+        return *at_once, await engine.handle(Request(b"later"))
+
+    failed, *others = run(None, use, load=on(Device(), handler, is_async=is_async))
+    assert code(failed) == (500, "model_error")
+    assert [code(answer) for answer in others] == [(503, "unavailable")] * 3
+    assert all(answer.headers["retry-after"] for answer in others)
+    assert begun == [b"fatal"]
+    assert "the device works no more" in caplog.text
+
+
+def test_a_device_that_is_lost_while_other_requests_wait(run, caplog):
+    async def fail():
+        await asyncio.sleep(0.001)
+        raise RuntimeError("fatal")
+
+    def handler(request):
+        parking.wait(fail() if request.body == b"fail" else asyncio.sleep(PATIENCE))
+        return Response(b"")
+
+    async def use(engine):
+        answers = await asyncio.gather(*submit(engine, b"wait", b"fail"))
+        assert engine.state is State.LOST
+        return answers
+
+    waiting, failed = run(None, use, load=on(Device(), handler, is_async=True))
+    assert code(failed) == (500, "model_error")
+    assert code(waiting) == (503, "unavailable")
+
+
+def test_a_batch_that_loses_the_device_is_the_last_one(run, caplog):
+    class Fragile(Doubler):
+        def many(self, values, contexts):
+            self.calls.append(tuple(values))
+            if 13 in values:
+                raise RuntimeError("fatal")
+            return values
+
+    model = Fragile(2, delay=PATIENCE)
+
+    async def use(engine):
+        return await asyncio.gather(*ask(engine, 1, 13, 2, 3))
+
+    answers = run(None, use, load=on(Device(), model, batcher=model.batcher))
+    assert [answer.status for answer in answers] == [200, 500, 503, 503]
+    assert model.calls == [(1, 13), (1,), (13,)]
+
+
+def test_a_device_that_is_lost_in_the_middle_of_an_answer(run, caplog):
+    def pieces():
+        yield b"a"
+        raise RuntimeError("fatal")
+
+    async def use(engine):
+        answer = await engine.handle(Request(b""))
+        assert await engine.next_chunk(answer.chunks) == b"a"
+        with pytest.raises(RuntimeError, match="fatal"):
+            await engine.next_chunk(answer.chunks)
+        await until(lambda: engine.state is State.LOST)
+
+    run(None, use, load=on(Device(), lambda request: Response(b"", chunks=pieces())))
+
+
+def test_the_hardware_is_told_of_what_fails_and_the_model_goes_on_if_it_works(run, caplog):
+    def handler(request):
+        if request.body == b"refuse":
+            raise DecodeError("fatal for the client alone")
+        if request.body:
+            raise RuntimeError(request.body.decode())
+        return Response(b"")
+
+    async def use(engine):
+        return [await engine.handle(Request(body)) for body in (b"oops", b"", b"refuse", b"")]
+
+    device = Device()
+    answers = run(None, use, load=on(device, handler))
+    assert [answer.status for answer in answers] == [500, 200, 400, 200]
+    assert device.told == ["oops"]
+
+
+def test_the_hardware_is_not_asked_about_a_request_that_took_too_long(run, caplog):
+    async def use(engine):
+        slow = asyncio.ensure_future(engine.handle(Request(b"for ever")))
+        await until(slow.done, engine)
+        return await engine.handle(Request(b"next"))
+
+    device = Device()
+    assert run(None, use, load=on(device, loop_for_ever), request_timeout=0.2).body == b"next"
+    assert device.told == []
+
+
+def test_hardware_that_cannot_tell_costs_its_model_nothing(run, caplog):
+    class Broken:
+        def recover(self, error):
+            raise ZeroDivisionError
+
+    def handler(request):
+        if request.body:
+            raise RuntimeError
+        return Response(b"")
+
+    async def use(engine):
+        return [await engine.handle(Request(body)) for body in (b"oops", b"")]
+
+    answers = run(None, use, load=on(Broken(), handler))
+    assert [answer.status for answer in answers] == [500, 200]
+    assert "cannot tell whether it still works" in caplog.text

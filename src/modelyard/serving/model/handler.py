@@ -12,7 +12,7 @@ from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import Hardware
 from modelyard.core.http import Handler
 from modelyard.core.manager import PluginManager
-from modelyard.serving.errors import answering
+from modelyard.serving.errors import DeviceWatch, answering
 from modelyard.serving.model import user_functions, weights
 from modelyard.serving.model.batching import Batcher
 from modelyard.serving.model.blame import blamed
@@ -28,13 +28,14 @@ class LoadedModel:
 
     ``handler``: what a request passes through; ``codecs``: of the default input and output;
     ``is_async``: whether a request may wait for an event loop; ``batcher``: where requests wait for
-    each other, if they do.
+    each other, if they do; ``watch``: what finds out that the device is lost.
     """
 
     handler: Handler
     codecs: CodecTable
     is_async: bool = False
     batcher: Batcher | None = None
+    watch: DeviceWatch = attrs.field(factory=DeviceWatch)
 
 
 @attrs.frozen(kw_only=True)
@@ -101,11 +102,12 @@ def load_model(
     predict = batcher or predict_of(functions, model, hardware)
     defaults = Defaults(codecs, hardware, options.device, strict=bool(options.strict))
     steps = compose(functions, model, predict, defaults)
-    handler = answering(lambda request: steps(request, context(request=request)), folder.defines)
+    watch = DeviceWatch(hardware)
+    handler = answering(lambda request: steps(request, context(request=request)), folder.defines, watch)
     wrapped = plugins.wrap_handler(handler)
     # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
     handler = handler if wrapped is handler else answering(wrapped)
-    return LoadedModel(handler, codecs, functions.are_async, batcher)
+    return LoadedModel(handler, codecs, functions.are_async, batcher, watch)
 
 
 def _load(functions: UserFunctions, hardware: Hardware, folder: ModelFolder, context: Context) -> object:

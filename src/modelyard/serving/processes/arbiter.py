@@ -22,7 +22,7 @@ from modelyard.core.processes import signal_name
 from modelyard.serving.processes.board import Board, Phase
 from modelyard.serving.processes.gunicorn_app import GunicornApp, Make
 from modelyard.serving.processes.respawn import BackOff
-from modelyard.serving.processes.server import HUNG, LOAD_FAILED
+from modelyard.serving.processes.server import DEVICE_LOST, HUNG, LOAD_FAILED
 from modelyard.serving.processes.worker import Worker
 from modelyard.serving.settings import ServerSettings
 
@@ -356,6 +356,8 @@ def _reason(worker: Worker, code: int, settings: ServerSettings) -> tuple[str, b
         return worker.slot.reason, True
     if code == HUNG:
         return f"a request took longer than {settings.request_timeout:g} s, and could not be ended", False
+    if code == DEVICE_LOST:
+        return "the device works no more for its process", False
     how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
     if code == -signal.SIGKILL:
         how += " (out of memory?)"

@@ -26,6 +26,8 @@ LOAD_FAILED = 71
 """The exit code of a worker whose model cannot be loaded; its slot says why."""
 HUNG = 72
 """The exit code of a worker whose model does not come back from a request."""
+DEVICE_LOST = 73
+"""The exit code of a worker whose device works for no process but another."""
 
 _QUICK_SECONDS = 0.7
 """For what is in progress when there is no model: answers that are there already."""
@@ -173,6 +175,8 @@ class Server(uvicorn.Server):
             self.code, self._slot.reason = LOAD_FAILED, engine.reason
         elif engine.state is State.HUNG and not self.code:
             self.code = HUNG
+        elif engine.state is State.LOST and not self.code:
+            self.code = DEVICE_LOST
 
     def _held(self) -> int:
         connections = self.server_state.connections

@@ -12,6 +12,7 @@ import pytest
 from modelyard.core.errors import DecodeError, ModelyardError, UserCodeError
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.http import Request, Response
+from modelyard.hardware.cpu import CpuHardware
 
 ECHO = """
 def model_fn(model_dir): return "the model"
@@ -409,6 +410,25 @@ def test_no_answer_to_a_client_error_names_a_path(model, ask):
         assert str(model.path.parent).encode() not in response.body
 
 
+def test_the_hardware_is_told_of_what_fails_unless_the_client_is_to_blame(build, caplog):
+    told = []
+
+    class Told(CpuHardware):
+        def recover(self, error):
+            told.append(repr(error))
+            return True
+
+    source = """
+    from modelyard.core.errors import InferenceError
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept):
+        raise InferenceError("no") if body == b"no" else ValueError("broken")
+    """
+    handler = build(source, hardware=Told())
+    assert [handler(Request(body)).status for body in (b"no", b"yes")] == [422, 500]
+    assert told == ["ValueError('broken')"]
+
+
 # -- middleware --------------------------------------------------------------------------------
 
 
@@ -451,6 +471,7 @@ OWN_ERRORS = {
     "Odd('x', 200)": (500, "model_error", "the model raised Odd"),
     "MemoryError()": (507, "out_of_memory", "ran out of memory"),
     "RuntimeError('CUDA out of memory. Tried to allocate')": (507, "out_of_memory", "ran out of memory"),
+    "RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED')": (507, "out_of_memory", "ran out of memory"),
 }
 
 

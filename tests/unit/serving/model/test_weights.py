@@ -143,7 +143,7 @@ def test_a_file_of_another_kind_is_left_to_the_hardware(torch, model, load):
         (lambda s: s.update(extra=s["layer.bias"].clone()), r"are not those of Net: unexpected: extra$"),
         (
             lambda s: s.update({f"x{n}": s["layer.bias"].clone() for n in range(9)}) or s.pop("layer.bias"),
-            r"are not those of Net: missing: layer.bias; unexpected: x0, x1, x2, x3, x4, x5 and 3 more$",
+            r"are not those of Net: missing: layer.bias; unexpected: x0, x1, .*, x7 and 1 more$",
         ),
     ],
 )
