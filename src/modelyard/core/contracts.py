@@ -272,7 +272,7 @@ class WorkerHardware(Protocol):
     """Hardware that the workers of an endpoint need variables for."""
 
     def worker_environ(self, index: int) -> Mapping[str, str]:
-        """Return the variables of the worker that has device `index`. The user's own win over them."""
+        """Return the variables of the worker that has device `index`, with regard to those there are."""
         ...
 
 

@@ -3,12 +3,16 @@
 Nothing here raises: what cannot be asked is not there, and the reason is part of the answer.
 """
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 
 import attrs
 
@@ -18,6 +22,10 @@ _PATIENCE = 20
 """Seconds for a driver's answer: nvidia-smi takes some on a machine with many GPUs that are asleep."""
 
 _SHOWN = 200
+"""Characters of what others say that a reason repeats."""
+
+_ORDINAL = re.compile(r"[+-]?\d{1,4000}")
+"""Python makes no number of more digits."""
 
 
 @attrs.frozen
@@ -40,45 +48,64 @@ def cpus() -> Found:
 def gpus(environ: Mapping[str, str] = os.environ) -> Found:
     """Return NVIDIA's GPUs, those that ``CUDA_VISIBLE_DEVICES`` hides left out.
 
-    Of a GPU that is cut up (MIG) CUDA shows a process one piece, unless the variable names others.
+    Where one that it shows is cut up (MIG), CUDA shows a process a single piece and nothing else.
     """
     listed = _ask(("nvidia-smi", "--list-gpus"), environ.get("PATH", ""))
     if isinstance(listed, _Silence):
         return Found(0, f"no GPU found: {listed.reason}")
-    whole = [line for line in listed.splitlines() if line.startswith("GPU ")]
-    pieces = [line for line in listed.splitlines() if line.lstrip().startswith("MIG ")]
+    whole, pieces = _listed(listed)
     if not whole:
         return Found(0, "no GPU found: nvidia-smi lists none")
-    names = _several(len(whole), "GPU", ", ".join(dict.fromkeys(map(_name, whole))))
+    names = _several(len(whole), "GPU", _shown(", ".join(dict.fromkeys(whole.values()))))
     visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return Found(1, f"1 of the pieces (MIG) of {names}") if pieces else Found(len(whole), names)
-    count = _count_visible(visible, [_uuid(line) for line in whole], [_uuid(line) for line in pieces])
-    if count == len(whole):
-        return Found(count, names)
-    few = f"{count or 'none'} of {names}, as CUDA_VISIBLE_DEVICES={visible!r} says"
-    return Found(count, few if count else f"no GPU found: {few}")
+    seen = list(whole) if visible is None else _visible(visible, list(whole), list(pieces))
+    says = (
+        "" if visible is None or seen == list(whole) else f", as CUDA_VISIBLE_DEVICES={_quoted(visible)} says"
+    )
+    if not seen:
+        return Found(0, f"no GPU found: none of {names}{says}")
+    if not {*pieces, *pieces.values()}.isdisjoint(seen):
+        return Found(1, f"1 of the pieces (MIG) of {names}{says}")
+    return Found(len(seen), f"{len(seen)} of {names}{says}" if says else names)
 
 
-def _count_visible(visible: str, uuids: Sequence[str], pieces: Sequence[str]) -> int:
-    """Return how many devices CUDA shows: those before the first that there is not, each once."""
-    seen: list[str] = []
-    for token in filter(None, (part.strip() for part in visible.split(","))):
-        known = [uuid for uuid in (*uuids, *pieces) if uuid.startswith(token)]
-        if token.isdecimal() and int(token) < len(uuids):
-            known = [uuids[int(token)]]
-        if len(known) != 1 or known[0] in seen:
-            break
-        seen += known
-    return len(seen)
+def _listed(listing: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the GPUs of a listing with their names, and the pieces of some of them with their GPUs."""
+    whole: dict[str, str] = {}
+    pieces: dict[str, str] = {}
+    for line in listing.splitlines():
+        name, _, uuid = line.partition(": ")[2].partition(" (UUID: ")
+        if line.startswith("GPU "):
+            # One whose UUID is not given is another one all the same.
+            whole[uuid.rstrip(") ") or line] = name.strip()
+        elif line.lstrip().startswith("MIG ") and whole:
+            pieces[line.partition("UUID: ")[2].rstrip(") ") or line] = next(reversed(whole))
+    return whole, pieces
 
 
-def _name(line: str) -> str:
-    return line.partition(": ")[2].partition(" (UUID")[0].strip()
+def _visible(variable: str, whole: Sequence[str], pieces: Sequence[str]) -> list[str]:
+    """Return the devices that CUDA shows, as torch reads the variable.
+
+    Those before the first that there is not; none at all where one is named twice.
+    """
+    kind = next((kind for kind in ("GPU-", "MIG-") if variable.startswith(kind)), "")
+    tokens = variable.split(",")
+    if kind:
+        named = list(takewhile(lambda token: token.startswith(kind), tokens))
+        known = [[uuid for uuid in (*whole, *pieces) if uuid.startswith(token)] for token in named]
+    else:
+        numbers = list(takewhile(lambda number: number >= 0, map(_ordinal, tokens)))
+        named = list(map(str, numbers))
+        known = [list(whole[number : number + 1]) for number in numbers]
+    seen = [found[0] for found in takewhile(lambda found: len(found) == 1, known)]
+    twice = len(set(named)) < len(named) or len(set(seen)) < len(seen)
+    return [] if twice else seen
 
 
-def _uuid(line: str) -> str:
-    return line.partition("UUID: ")[2].rstrip(") ")
+def _ordinal(token: str) -> int:
+    """Return the number that a text begins with, -1 if it does not begin with one."""
+    found = _ORDINAL.match(token.strip())
+    return int(found[0]) if found else -1
 
 
 # -- AWS Neuron --------------------------------------------------------------------------------
@@ -90,6 +117,8 @@ _VISIBLE_CORES = "NEURON_RT_VISIBLE_CORES"
 _MOST = 4096
 """A number that no core has."""
 
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+
 
 def neuron_cores(environ: Mapping[str, str] = os.environ) -> Found:
     """Return the NeuronCores that processes may use.
@@ -99,26 +128,24 @@ def neuron_cores(environ: Mapping[str, str] = os.environ) -> Found:
     """
     if environ.get("PJRT_DEVICE") == CPU_RUNTIME:
         return Found(1, "XLA's runtime on the CPU, as PJRT_DEVICE says")
-    asked = [
-        _ask(("neuron-ls", *options), environ.get("PATH", ""))
-        for options in (("--output-format", "json"), ("--json-output",))  # From Neuron 2.34 on, and before.
-    ]
-    answers = [answer for answer in asked if isinstance(answer, str)]
-    if not answers:
-        return Found(0, f"no NeuronCore found: {asked[-1].reason}")  # type: ignore[union-attr]
+    listed = _neuron_ls(environ.get("PATH", ""))
+    if isinstance(listed, _Silence):
+        return Found(0, f"no NeuronCore found: {listed.reason}")
     try:
-        physical, grouped = _cores(answers[0])
-    except ValueError as error:
-        return Found(0, f"no NeuronCore found: what neuron-ls says is not understood: {error}")
-    there = physical // (_number(environ.get("NEURON_LOGICAL_NC_CONFIG")) or grouped)
+        physical, grouped = _cores(listed)
+    except (ValueError, RecursionError) as error:
+        return Found(0, f"no NeuronCore found: what neuron-ls says is not understood: {_shown(str(error))}")
+    there = physical // (_number(environ.get("NEURON_LOGICAL_NC_CONFIG", "")) or grouped)
+    if not there:
+        return Found(0, "no NeuronCore found: neuron-ls lists none")
     visible = environ.get(_VISIBLE_CORES)
-    count = there if visible is None else len([core for core in _in_ranges(visible) if core < there])
+    if visible is None:
+        return Found(there, _several(there, "NeuronCore"))
+    count = len([core for core in _in_ranges(visible) if core < there])
+    says = f"of {there}, as {_VISIBLE_CORES}={_quoted(visible)} says"
     if not count:
-        return Found(
-            0, "no NeuronCore found" + (f": {_VISIBLE_CORES}={visible!r} hides them" if there else "")
-        )
-    few = f"of {there}, as {_VISIBLE_CORES} says" if count < there else ""
-    return Found(count, _several(count, "NeuronCore", few))
+        return Found(0, f"no NeuronCore found: none {says}")
+    return Found(count, _several(count, "NeuronCore", says if count < there else ""))
 
 
 def core_numbers(environ: Mapping[str, str] = os.environ) -> tuple[int, ...]:
@@ -128,15 +155,27 @@ def core_numbers(environ: Mapping[str, str] = os.environ) -> tuple[int, ...]:
     return tuple(range(count)) if visible is None else tuple(sorted(_in_ranges(visible))[:count])
 
 
+def _neuron_ls(path: str) -> "str | _Silence":
+    """Return what neuron-ls lists; its option has another name from Neuron 2.34 on."""
+    reasons = []
+    for options in (("--output-format", "json"), ("--json-output",)):
+        answer = _ask(("neuron-ls", *options), path)
+        if isinstance(answer, str):
+            return answer
+        reasons.append(answer.reason)
+    # Which of them is about the option alone cannot be told.
+    return _Silence("; ".join(dict.fromkeys(reasons)))
+
+
 def _cores(listing: str) -> tuple[int, int]:
     """Return how many cores there are, and how many of them make a logical one. Raises ``ValueError``."""
     counted, grouped = 0, 1
     for key, value in _items(json.loads(listing)):
         if key == "nc_count":
-            counted += int(value)
+            counted += max(0, int(value))
         elif key.replace("-", "_") == "logical_neuroncore_config":
             grouped = max(1, int(value))
-    return counted, grouped
+    return min(counted, _MOST), grouped
 
 
 def _items(document: object) -> Iterator[tuple[str, str]]:
@@ -156,14 +195,14 @@ def _in_ranges(text: str) -> set[int]:
     """Return the numbers in text such as ``0-3,5``; none in what is no such text."""
     numbers: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            numbers.update(range(int(first), min(int(last or first), _MOST) + 1))
+        if found := _RANGE.fullmatch(part.strip()):
+            first, last = int(found[1]), int(found[2] or found[1])
+            numbers.update(range(first, min(last, _MOST) + 1))
     return numbers
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+def _number(text: str) -> int:
+    return int(text) if _RANGE.fullmatch(text) and text.isdecimal() else 0
 
 
 # -- asking ------------------------------------------------------------------------------------
@@ -184,22 +223,48 @@ def _ask(argv: tuple[str, ...], path: str) -> str | _Silence:
     if program is None:
         return _Silence(f"{argv[0]} is not on the PATH")
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             (program, *argv[1:]),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return _Silence(f"{argv[0]} does not answer within {_PATIENCE} s")
     except OSError as error:
         return _Silence(f"{argv[0]} cannot be run: {error.strerror}")
-    out, err = (stream.decode("utf-8", "replace").strip() for stream in (done.stdout, done.stderr))
-    if done.returncode:
+    try:
+        said = process.communicate(timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        return _Silence(f"{argv[0]} does not answer within {_PATIENCE} s")
+    finally:
+        _end(process)
+    out, err = (stream.decode("utf-8", "replace").strip() for stream in said)
+    if process.returncode:
         lines = (err or out).splitlines()
-        return _Silence(f"{argv[0]} fails: {lines[0][:_SHOWN] if lines else f'exit code {done.returncode}'}")
+        reason = _shown(lines[0]) if lines else f"exit code {process.returncode}"
+        return _Silence(f"{argv[0]} fails: {reason}")
     return out
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a program that still runs, with all that it started."""
+    if process.returncode is not None:
+        return
+    os.killpg(process.pid, signal.SIGKILL)
+    for stream in filter(None, (process.stdout, process.stderr)):
+        stream.close()
+    # One that waits inside of the driver cannot be ended, and is left alone.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+
+
+def _shown(text: str) -> str:
+    """Return text of another program so that it can be part of a line."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_SHOWN])
+
+
+def _quoted(text: str) -> str:
+    return repr(text[:_SHOWN])
 
 
 def _several(count: int, word: str, which: str = "") -> str:

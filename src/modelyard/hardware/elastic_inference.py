@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cache
@@ -52,7 +53,7 @@ class ElasticInferenceHardware:
 
     def worker_environ(self, index: int) -> Mapping[str, str]:
         """Return the variable by which scripts ask for the accelerator."""
-        return {ACCELERATOR_PRESENT: "true"}
+        return {ACCELERATOR_PRESENT: os.environ.get(ACCELERATOR_PRESENT, "true")}
 
     def load(self, model_dir: Path) -> object:
         """Load ``model.pt``, which ``torch.jit.save`` wrote. Raises `UserCodeError`."""

@@ -1,5 +1,6 @@
 """The built-in kinds of hardware."""
 
+import os
 from collections.abc import Iterable
 
 from modelyard.core.contracts import Hardware
@@ -23,9 +24,13 @@ def modelyard_register_hardware() -> Iterable[type[Hardware]]:
 def modelyard_select_hardware(resources: Resources) -> str | None:
     """Return the accelerator that this machine has, where this machine is what is asked for."""
     from modelyard.hardware.cuda import CudaHardware
+    from modelyard.hardware.detection import CPU_RUNTIME
     from modelyard.hardware.trainium import TrainiumHardware
 
     if resources.instance_type != "local" or resources.accelerator_type or resources.instance_count > 1:
         return None  # Several hosts on one machine cannot each have its accelerators.
-    accelerators = CudaHardware(), TrainiumHardware()
-    return next((hardware.name for hardware in accelerators if hardware.device_count()), None)
+    if CudaHardware().device_count():
+        return CudaHardware.name
+    # XLA's runtime on the CPU is for who asks for it by name.
+    there = os.environ.get("PJRT_DEVICE") != CPU_RUNTIME and TrainiumHardware().device_count()
+    return TrainiumHardware.name if there else None

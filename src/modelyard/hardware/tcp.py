@@ -17,8 +17,8 @@ def register() -> None:
 
 
 def _gloo(store: object, rank: int, size: int, timeout: object) -> object:
-    from torch.distributed import ProcessGroupGloo
+    from torch.distributed import ProcessGroupGloo, is_initialized
 
-    if rank == 0:
+    if rank == 0 and not is_initialized():  # Not again for each group of some of the processes.
         print("modelyard: the process-group backend 'tcp' is called 'gloo' today", flush=True)  # noqa: T201
     return ProcessGroupGloo(store, rank, size, timeout=timeout)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -12,6 +12,9 @@ from modelyard.core.contracts import Command, Host
 from modelyard.core.errors import InvalidPlanError
 from modelyard.hardware import detection, modules, process_group, tensors
 from modelyard.hardware.detection import CPU_RUNTIME
+
+if TYPE_CHECKING:
+    import torch
 
 _WORLDS_OF_ONE = (
     "XLA's runtime on the CPU (PJRT_DEVICE=CPU) makes a world of its own of each process, without an error: "
@@ -84,7 +87,7 @@ class TrainiumHardware:
             return {}
         cores = detection.core_numbers()
         own = {"NEURON_RT_VISIBLE_CORES": str(cores[index % len(cores)])} if cores else {}
-        return {"PJRT_DEVICE": "NEURON", **own}
+        return {"PJRT_DEVICE": os.environ.get("PJRT_DEVICE", "NEURON"), **own}
 
     def load(self, model_dir: Path) -> object:
         """Load the model as `CpuHardware.load` does, into the host's memory."""
@@ -94,14 +97,13 @@ class TrainiumHardware:
         """Return what `CpuHardware.place` returns, on an XLA device."""
         import torch_xla
 
-        # A worker sees its own core alone.
-        move = partial(_onto, torch_xla.device())
-        return tensors.placed(value, move, move)
+        device = torch_xla.device()  # A worker sees its own core alone.
+        return tensors.placed(value, partial(_onto, device), partial(_module_onto, device))
 
     def predict(self, model: Any, value: object) -> object:
         """Call the model without gradients and have XLA compute what it says.
 
-        Not in inference mode: what XLA keeps of such tensors it cannot change later.
+        Not in inference mode, in which torch_xla fails where a model changes a buffer of its own.
         """
         import torch
         import torch_xla
@@ -116,5 +118,51 @@ class TrainiumHardware:
         return tensors.fetched(value)
 
 
-def _onto(device: Any, value: Any) -> Any:
-    return value.to(device)
+def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
+    return tensor.to(device)
+
+
+def _module_onto(device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
+    """Move a module, with the devices that the programs in it name: they were made on the CPU."""
+    import torch
+
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            _script_onto(device, part)
+        elif isinstance(part, torch.fx.GraphModule):
+            _graph_onto(device, part)
+    return module.to(device)
+
+
+def _script_onto(device: "torch.device", part: Any) -> None:
+    """Move what TorchScript holds, piece by piece: its own `to` and `map_location` do not know XLA."""
+    held = *part.named_parameters(recurse=False), *part.named_buffers(recurse=False)
+    for name, tensor in held:
+        setattr(part, name, tensor.detach().to(device))
+    for node in _constants(part):
+        if node.kindOf("value") == "t":
+            node.t_("value", node.t("value").to(device))
+        elif node.output().type().kind() == "DeviceObjType":
+            node.s_("value", str(device))
+
+
+def _constants(part: Any) -> list[Any]:
+    try:
+        graph = part.graph
+    except RuntimeError:  # A list of modules has no `forward`.
+        return []
+    # That of `None` has no value.
+    return [node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value")]
+
+
+def _graph_onto(device: "torch.device", part: Any) -> None:
+    """Move an exported program's constants, which are no buffers, and have it make its tensors there."""
+    import torch
+
+    for name, value in list(vars(part).items()):
+        if isinstance(value, torch.Tensor):
+            setattr(part, name, value.to(device))
+    for node in part.graph.nodes:
+        if "device" in node.kwargs:
+            node.update_kwarg("device", device)
+    part.recompile()

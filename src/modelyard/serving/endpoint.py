@@ -47,8 +47,7 @@ class Endpoint:
         metrics = Metrics()
         hardware = self.plugins.hardware.create(self.hardware)
         if isinstance(hardware, WorkerHardware):
-            for variable, value in hardware.worker_environ(index).items():
-                os.environ.setdefault(variable, value)
+            os.environ.update(hardware.worker_environ(index))
         load = functools.partial(self._load, index, hardware, metrics)
         engine = Engine(load, self.settings, metrics)
         return Application(

@@ -62,6 +62,58 @@ class TestDeclarations:
             plugins.select_hardware(Resources("ml.p4d.24xlarge"))
 
 
+class TestAccelerators:
+    @pytest.fixture
+    def plugins(self, plugins, providing):
+        plugins.register(providing("hardware", "eia", accelerator_types=("ml.eia*",)), "eia")
+        return plugins
+
+    def test_win_over_the_instance_type(self, plugins):
+        assert plugins.select_hardware(Resources("ml.c5.xlarge", 1, "ml.eia2.medium")).name == "eia"
+        assert plugins.select_hardware(Resources("ml.c5.xlarge")).name == "cpu"
+
+    def test_a_type_that_nobody_offers_gets_a_suggestion(self, plugins):
+        with pytest.raises(
+            UnknownProviderError,
+            match=r"no hardware offers accelerator_type 'ml.ei'; did you mean 'ml.eia\*'",
+        ):
+            plugins.select_hardware(Resources("local", 1, "ml.ei"))
+
+    def test_hardware_that_was_asked_for_wins(self, plugins):
+        assert plugins.select_hardware(Resources("local", 1, "ml.eia2.medium"), "cuda").name == "cuda"
+
+    def test_do_not_change_the_backend(self, plugins):
+        assert plugins.select_backend(Resources("local", 1, "ml.eia2.medium")).name == "local"
+
+
+class TestHardwareThatChecks:
+    @pytest.fixture
+    def plugins(self, plugins, plugin, provider):
+        class Picky(provider("hardware", "picky", instance_types=("ml.x*",))):
+            def check(self, resources):
+                if resources.instance_count > 1:
+                    raise InvalidPlanError("one host is enough")
+
+        plugins.register(plugin(modelyard_register_hardware=lambda: [Picky]), "picky")
+        return plugins
+
+    @pytest.mark.parametrize("asked", [None, "picky", ProviderRef("picky", {"level": 2})])
+    def test_is_asked_however_it_was_selected(self, plugins, asked):
+        assert plugins.select_hardware(Resources("ml.x1"), asked).name == "picky"
+        with pytest.raises(InvalidPlanError, match="^one host is enough$"):
+            plugins.select_hardware(Resources("ml.x1", 2), asked)
+
+    def test_is_asked_where_a_plugin_chose_it(self, plugins, plugin):
+        plugins.register(plugin(modelyard_select_hardware=lambda: "picky"), "chooser")
+        with pytest.raises(InvalidPlanError, match="^one host is enough$"):
+            plugins.select_hardware(Resources("local", 2))
+        assert failure(plugins, "chooser") == "", "the plugin did what it should"
+
+    def test_options_that_it_does_not_take_are_known_at_once(self, plugins):
+        with pytest.raises(InvalidPlanError, match="colour"):
+            plugins.select_hardware(Resources("ml.x1"), ProviderRef("picky", {"colour": "red"}))
+
+
 class TestDistributions:
     def test_none_runs_the_launcher_of_no_distribution(self, plugins):
         assert plugins.select_launcher(LOCAL, "cpu", None).name == "process"

@@ -1,7 +1,5 @@
 import pytest
 
-HARDWARE = ("cpu", "cuda", "elastic_inference", "trainium")
-
 
 class Drivers:
     """Programs that stand in for those of drivers, in a folder that is the only one on a PATH of its own."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import UserCodeError
+from modelyard.hardware import detection
 from modelyard.hardware.cpu import CpuHardware
 
 pytestmark = [
@@ -152,6 +153,17 @@ def test_code_of_another_kind_in_an_exported_program_is_not_loaded(torch, net, t
     rewritten(path, lambda entries: entries.update({f"model/{entry}": pickle.dumps(Canary(canary))}))
     with pytest.raises(UserCodeError, match=rf"^model.pt2 {said}.*torch.export.save"):
         cpu.load(tmp_path)
+
+
+# -- what is said of it ------------------------------------------------------------------------
+
+
+def test_it_says_what_there_is_and_why_it_is_used(drivers, monkeypatch):
+    asked = detection.gpus
+    monkeypatch.setattr(detection, "cores", lambda: 2)
+    monkeypatch.setattr(detection, "gpus", lambda: asked(drivers.environ))
+    assert cpu.describe() == "2 CPUs; no GPU found: nvidia-smi is not on the PATH"
+    assert cpu.device_count() == 1
 
 
 # -- placing -----------------------------------------------------------------------------------

@@ -73,6 +73,50 @@ class EnvironChanges(CpuHardware):
         return {}
 
 
+class RaisesOnDescribe(CpuHardware):
+    def describe(self):
+        raise OSError("no driver")
+
+
+class DescribesOnTwoLines(CpuHardware):
+    def describe(self):
+        return "2 CPUs\nno GPU"
+
+
+class DescribesNothing(CpuHardware):
+    def describe(self):
+        return ""
+
+
+class DescribesAsNumber(CpuHardware):
+    def describe(self):
+        return 2
+
+
+class ImpureWorkers(CpuHardware):
+    def worker_environ(self, index):
+        return {"CALL": str(next(_numbers))}
+
+
+class NumberWorkers(CpuHardware):
+    def worker_environ(self, index):
+        return {"DEVICE": index}
+
+
+class WorkersChange(CpuHardware):
+    def worker_environ(self, index):
+        os.environ["GLOO_SOCKET_IFNAME"] = str(index)
+        return {}
+
+
+class TextAccelerators(CpuHardware):
+    accelerator_types = "ml.eia*"
+
+
+class BlankAccelerators(CpuHardware):
+    accelerator_types = ("ml.eia*", " ")
+
+
 BROKEN = {
     Nameless: ("test_has_a_name", "plain lower-case word: ''"),
     TitledType: ("test_attributes_are_well_formed", "what torch calls the device, not 'CPU 0'"),
@@ -81,6 +125,14 @@ BROKEN = {
     RaisesOnCount: ("test_device_count_is_a_number", "never raise; it raised OSError"),
     CountsTrue: ("test_device_count_is_a_number", "must return an int, not True"),
     CountsBelowZero: ("test_device_count_is_a_number", "must be 0 or more, not -1"),
+    TextAccelerators: ("test_attributes_are_well_formed", "accelerator_types must be a tuple, not 'ml.eia"),
+    BlankAccelerators: ("test_attributes_are_well_formed", r"accelerator_types must hold text, not \[' '\]"),
+    RaisesOnDescribe: ("test_describes_itself_on_one_line", "never raise; it raised OSError"),
+    DescribesOnTwoLines: ("test_describes_itself_on_one_line", "must return one line, not '2 CPUs"),
+    DescribesNothing: ("test_describes_itself_on_one_line", "must return one line, not ''"),
+    DescribesAsNumber: ("test_describes_itself_on_one_line", "must return text, not 2"),
+    ImpureWorkers: ("test_worker_environ_is_pure", "worker_environ differs from call to call"),
+    NumberWorkers: ("test_worker_environ_is_pure", "must map text to text, not .'DEVICE'"),
 }
 
 
@@ -125,6 +177,21 @@ def test_an_environ_that_is_not_pure(hosts, monkeypatch):
     breaks(EnvironChanges(), "test_environ_is_pure", "must not change os.environ; .*GLOO", hosts)
 
 
+def test_a_worker_environ_that_is_not_pure(monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "before")
+    breaks(WorkersChange(), "test_worker_environ_is_pure", "must not change os.environ; .*GLOO")
+
+
+class Plain:
+    """Hardware that has nothing of what only some have."""
+
+
+@pytest.mark.parametrize("test", ["test_describes_itself_on_one_line", "test_worker_environ_is_pure"])
+def test_what_only_some_have_is_skipped(test):
+    with pytest.raises(pytest.skip.Exception):
+        getattr(contract(Plain()), test)()
+
+
 COUNTING = """
 {top}
 
@@ -134,28 +201,35 @@ class Counting:
     def device_count(self):
         {body}
         return 0
+
+    def describe(self):
+        {described}
+        return "nothing"
 """
 
 
 @pytest.mark.parametrize(
-    ("top", "body", "message"),
+    ("top", "body", "described", "message"),
     [
-        ("import torch", "pass", "must not import torch"),
-        ("", "import torch", "must not import torch"),
-        ("", "import a_module_that_is_absent", "fails in a fresh interpreter: .*a_module_that_is_absent"),
+        ("import torch", "pass", "pass", "must not import torch"),
+        ("", "import torch", "pass", "must not import torch"),
+        ("", "pass", "import torch", "must not import torch"),
+        ("", "import a_module_that_is_absent", "pass", "in a fresh interpreter: .*a_module_that_is_absent"),
     ],
-    ids=["torch at the top", "torch in the method", "needs more than itself"],
+    ids=["torch at the top", "torch to count", "torch to describe", "needs more than itself"],
 )
-def test_counting_with_torch(tmp_path, monkeypatch, top, body, message):
+def test_counting_with_torch(tmp_path, monkeypatch, top, body, described, message):
     """The torch that is imported is an empty module: whether one is installed makes no difference."""
     (tmp_path / "torch.py").write_text("")
-    hardware = written(tmp_path / "counting.py", COUNTING.format(top=top, body=body), monkeypatch).Counting()
+    source = COUNTING.format(top=top, body=body, described=described)
+    hardware = written(tmp_path / "counting.py", source, monkeypatch).Counting()
     with pytest.raises(AssertionError, match=f"(?s){message}"):
         contract(hardware).test_counting_does_not_import_torch()
 
 
 def test_counting_with_nothing_but_itself(tmp_path, monkeypatch):
-    hardware = written(tmp_path / "counting.py", COUNTING.format(top="", body="pass"), monkeypatch).Counting()
+    source = COUNTING.format(top="", body="pass", described="pass")
+    hardware = written(tmp_path / "counting.py", source, monkeypatch).Counting()
     contract(hardware).test_counting_does_not_import_torch()
 
 

@@ -16,6 +16,7 @@ from modelyard.core.hookspecs import hookimpl
 from modelyard.core.manager import PluginManager
 from modelyard.core.metrics import read
 from modelyard.core.plans import MetricDefinition, ProviderRef, SourceCode, TrainingPlan
+from modelyard.hardware import detection
 from modelyard.hardware.cpu import CpuHardware
 from modelyard.training import environment, job
 from modelyard.training.supervisor import signals
@@ -494,6 +495,86 @@ def test_the_guards_pid_is_not_for_the_script(base, run_job):
 
 def test_a_job_whose_guard_has_gone_ends_at_once(base, run_job):
     assert run_job("print('never')", MODELYARD_GUARD_PID=str(2**22 + 1)).code == 143
+
+
+# -- the processes of one machine -------------------------------------------------------------
+
+
+@pytest.fixture
+def threads(base, plan, monkeypatch):
+    """Return how many threads each process is told to have, of 8 CPUs."""
+    monkeypatch.setattr(detection, "cores", lambda: 8)
+
+    def make(processes, addresses=None, **environ):
+        names = [f"algo-{number}" for number, _ in enumerate(addresses or ("",), 1)]
+        base.configure("resourceconfig", {"current_host": names[-1], "hosts": names})
+        told = {"SAGEMAKER_PROGRAM": "train.py"}
+        if addresses:
+            told["MODELYARD_HOST_ADDRESSES"] = ",".join(addresses)
+        with signals() as stop:
+            made = job.Job(environment.read(base.folder, told), plan, environ, PluginManager.builtin(), stop)
+            return made.script_environ(sys.executable, processes=processes).get("OMP_NUM_THREADS")
+
+    return make
+
+
+def test_one_process_has_the_machine_to_itself(threads):
+    assert threads(1) is None
+    assert threads(1, ["127.0.0.1"]) is None
+
+
+@pytest.mark.parametrize(
+    ("processes", "addresses", "each"),
+    [
+        (4, None, "2"),
+        (1, ["127.77.0.1", "127.77.0.2"], "4"),
+        (2, ["127.77.0.1", "127.77.0.2"], "2"),
+        (16, ["127.77.0.1", "127.77.0.2"], "1"),
+        (2, ["10.0.0.1", "10.0.0.2"], "4"),
+        (1, ["10.0.0.1", "10.0.0.2"], None),
+    ],
+)
+def test_the_processes_of_a_machine_share_its_cpus_whichever_hosts_they_are_of(
+    threads, processes, addresses, each
+):
+    assert threads(processes, addresses) == each
+
+
+def test_the_users_number_of_threads_wins(threads):
+    assert threads(4, OMP_NUM_THREADS="7") == "7"
+
+
+# -- hardware that has a say in the command -----------------------------------------------------
+
+
+@pytest.fixture
+def compiler(tmp_path):
+    """Stand in for Neuron's compiler, which says that it is there and runs what it is given."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "neuron_parallel_compile"
+    program.write_text('#!/bin/sh\necho compiling\nexec "$@"\n')
+    program.chmod(0o755)
+    return {"PATH": os.pathsep.join([str(folder), os.environ["PATH"]])}
+
+
+@pytest.mark.parametrize("way", ["option", "variable", None])
+def test_a_job_for_trainium_compiles_ahead_where_it_is_asked_to(base, run_job, plan, compiler, way):
+    ref = ProviderRef("trainium", {"parallel_compile": True} if way == "option" else {})
+    (base.config / "modelyard.json").write_text(attrs.evolve(plan, hardware=ref).to_json())
+    asked = {"RUN_NEURON_PARALLEL_COMPILE": "1"} if way == "variable" else {}
+    process = run_job("import os; print(os.environ['PJRT_DEVICE'])", **compiler, **asked)
+    assert process.code == 0, process.stderr
+    assert process.stdout.splitlines() == (["compiling", "NEURON"] if way else ["NEURON"])
+
+
+def test_a_job_that_hardware_cannot_run_fails_before_it_starts(base, run_job, plan):
+    launcher = ProviderRef("torchrun", {"processes_per_host": 2})
+    planned = attrs.evolve(plan, hardware=ProviderRef("trainium"), launcher=launcher)
+    (base.config / "modelyard.json").write_text(planned.to_json())
+    assert run_job("print('never')", PJRT_DEVICE="CPU").code == 1
+    assert "PJRT_DEVICE=CPU" in base.failure
+    assert "2 processes would train 2 models that know nothing of each other" in base.failure
 
 
 # -- secrets -----------------------------------------------------------------------------------
