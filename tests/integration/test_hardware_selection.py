@@ -14,6 +14,8 @@ from modelyard.core.manager import PluginManager
 from modelyard.core.plans import Resources
 from modelyard.hardware import detection
 from modelyard.hardware.detection import Found
+from modelyard.serving.program import _hardware
+from modelyard.serving.settings import ServerSettings
 
 NO_GPU = Found(0, "no GPU found: nvidia-smi is not on the PATH")
 NO_CORE = Found(0, "no NeuronCore found: neuron-ls is not on the PATH")
@@ -305,3 +307,15 @@ def test_a_script_that_asks_for_tcp_gets_gloo_and_is_told_once(project, modelyar
     log = "\n".join(estimator.latest_training_job.logs())
     assert log.count("sum 3.0 of 2") == 2, log
     assert log.count("modelyard: the process-group backend 'tcp' is called 'gloo' today") == 1, log
+
+
+def test_a_server_may_be_told_its_hardware_and_the_options(plugins, machine):
+    machine(gpus=GPU)
+    settings = ServerSettings(hardware_options='{"autocast": "bfloat16"}')
+    assert dict(_hardware(plugins, settings, {}).options) == {"autocast": "bfloat16"}
+    assert _hardware(plugins, ServerSettings(hardware="cpu"), {}).name == "cpu"
+    machine()
+    with pytest.raises(InvalidPlanError, match="cpu.* has no option 'autocast'"):
+        _hardware(plugins, settings, {})
+    with pytest.raises(InvalidPlanError, match="nvidia-smi is not on the PATH"):
+        _hardware(plugins, ServerSettings(hardware="cuda"), {})

@@ -45,6 +45,8 @@ _WORK: tuple[Option, ...] = (
     ("workers", int, "N", "processes, each with the model"),
     ("batch_size", int, "N", "requests that the model is given at once"),
     ("max_batch_delay", float, "SECONDS", "how long a request waits for a batch to fill"),
+    ("hardware", str, "NAME", "what the model runs on, as cuda"),
+    ("hardware_options", str, "JSON", """its options, as '{"autocast": "bfloat16"}'"""),
     ("default_accept", str, "TYPE", "for clients that do not say"),
     ("strict", str, "VERSION", "with the quirks of that version of SageMaker's toolkit, as 2.0.25"),
     ("trust_pickle", bool, "", "read pickles: whoever may send one may run code here"),
@@ -75,6 +77,8 @@ GROUPS = {
 }
 _MEANT = {
     "program": "inference.py",
+    "hardware": "what the machine has",
+    "hardware_options": "",
     "workers": "one per GPU, else one per core",
     "worker_memory": "no limit",
     "strict": "",

@@ -1,5 +1,6 @@
 """The program of an endpoint: from a model's folder and settings to a server, and to its end."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -67,8 +68,7 @@ class Deployment:
             program=self.settings.program,
             submitted=environ.get("SAGEMAKER_SUBMIT_DIRECTORY", ""),
         )
-        accelerator = "ml.eia" if environ.get(ACCELERATOR_PRESENT) == "true" else None
-        hardware = self.hardware or plugins.select_hardware(Resources(accelerator_type=accelerator))
+        hardware = self.hardware or _hardware(plugins, self.settings, environ)
         return Endpoint(folder, self.settings, plugins, hardware, self.name)
 
     def renewed(self, number: int) -> Make:
@@ -92,6 +92,15 @@ class Deployment:
 
     def _place(self, number: int) -> Path:
         return self.own / f"model-{number}"
+
+
+def _hardware(plugins: PluginManager, settings: ServerSettings, environ: Mapping[str, str]) -> ProviderRef:
+    """Return the hardware that the settings name, or else what this machine has."""
+    accelerator = "ml.eia" if environ.get(ACCELERATOR_PRESENT) == "true" else None
+    resources = Resources(accelerator_type=accelerator)
+    options = json.loads(settings.hardware_options or "{}")
+    name = settings.hardware or plugins.select_hardware(resources).name
+    return plugins.select_hardware(resources, ProviderRef(name, options))
 
 
 def serve(deployment: Deployment, listening: "socket.socket | None" = None) -> None:

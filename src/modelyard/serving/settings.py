@@ -4,6 +4,7 @@ The variables are those of SageMaker's PyTorch model server and of TorchServe's 
 one, and ``MODELYARD_SERVE_<FIELD>`` for every field, which wins.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -50,6 +51,14 @@ def _media_type(value: str) -> str:
 
 def _toolkit(value: str) -> str:
     return "" if value in ("", *_TOOLKITS) else f"must be {' or '.join(_TOOLKITS)}, or nothing"
+
+
+def _json_object(value: str) -> str:
+    try:
+        good = not value or isinstance(json.loads(value), dict)
+    except ValueError:
+        good = False
+    return "" if good else 'must be options as JSON, as {"autocast": "bfloat16"}'
 
 
 def _field(default: Any, check: Check) -> Any:
@@ -106,7 +115,8 @@ class ServerSettings:
     one worker holds, more are refused with 429; ``worker_memory``: bytes of data that one worker may
     allocate, 0 for no limit; ``program``: the inference script; ``default_accept``: what a client gets
     that does not say; ``strict``: the version of SageMaker's toolkit whose quirks are wanted, or none;
-    ``trust_pickle``: whether clients are trusted so far that their bodies may be pickles.
+    ``trust_pickle``: whether clients are trusted so far that their bodies may be pickles; ``hardware``:
+    what the model runs on, or what the machine has; ``hardware_options``: its options, as JSON.
     """
 
     host: str = "127.0.0.1"
@@ -123,6 +133,8 @@ class ServerSettings:
     default_accept: str = _field("application/json", _media_type)
     strict: str = _field("", _toolkit)
     trust_pickle: bool = False
+    hardware: str = ""
+    hardware_options: str = _field("", _json_object)
     limits: Limits = attrs.field(factory=Limits)
 
     @classmethod

@@ -43,6 +43,8 @@ def test_help_names_the_default(name):
         "worker_memory": "no limit",
         "strict": "",
         "trust_pickle": "",
+        "hardware": "what the machine has",
+        "hardware_options": "",
     }
     expected = special.get(name, SETTINGS[name].default)
     assert default == (f"{expected:g}" if isinstance(expected, float) else str(expected))

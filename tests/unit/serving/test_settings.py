@@ -26,6 +26,8 @@ OWN = {
     "default_accept": ("text/csv; header=present", "text/csv; header=present"),
     "strict": ("2.0.25", "2.0.25"),
     "trust_pickle": ("TRUE", True),
+    "hardware": ("cuda", "cuda"),
+    "hardware_options": ('{"autocast": "bfloat16"}', '{"autocast": "bfloat16"}'),
     "max_body": ("1024", 1024),
     "max_header": ("2048", 2048),
     "first_byte_timeout": ("1", 1.0),
@@ -36,6 +38,8 @@ OWN = {
     "max_pipelined": ("6", 6),
     "max_buffered": ("2147483648", 2 << 30),
 }
+
+JSON_OPTIONS = 'options as JSON, as {"autocast": "bfloat16"}'
 
 SAGEMAKER = {
     "SAGEMAKER_BIND_TO_PORT": ("port", "9000", 9000),
@@ -173,6 +177,8 @@ def test_numbers_are_those_of_the_machine(name):
         ("MODELYARD_SERVE_STRICT", "9", "2.0.25, or nothing"),
         ("MODELYARD_SERVE_DEFAULT_ACCEPT", "json", "a media type, as application/json"),
         ("MODELYARD_SERVE_TRUST_PICKLE", "yes", "true or false or 1 or 0"),
+        ("MODELYARD_SERVE_HARDWARE_OPTIONS", "autocast=bfloat16", JSON_OPTIONS),
+        ("MODELYARD_SERVE_HARDWARE_OPTIONS", "[1]", JSON_OPTIONS),
         ("SAGEMAKER_BIND_TO_PORT", "http", "a whole number"),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "0", "above 0"),
         ("SAGEMAKER_TS_RESPONSE_TIMEOUT", "inf", "at most 1000000000"),
