@@ -1,6 +1,7 @@
 """The workshop: `nox --list` shows what can be done, `nox` does what a change must pass.
 
-torch is always installed under constraints.txt: an unconstrained torch brings gigabytes of CUDA.
+torch is installed under constraints.txt: an unconstrained torch brings gigabytes of CUDA. The exception is
+`xla`, as torch_xla goes with one release of torch alone.
 """
 
 import sys
@@ -16,8 +17,9 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing", "imports"]
 
 CONSTRAINTS = ("-c", "constraints.txt")
-FULL_TESTS = ("playwright>=1.48", "schemathesis>=4")
+FULL_TESTS = ("moto[server]>=5.1", "playwright>=1.48", "schemathesis>=4")
 """Tests that need these are skipped where they are not installed."""
+XLA = ("torch==2.9.0", "torch-xla==2.9.0")
 MUST_SHIP = (
     "modelyard/py.typed",
     "modelyard/core/manager.py",
@@ -55,6 +57,13 @@ def chaos(session: nox.Session) -> None:
     """Try to break the model server; a table says what was promised and what was measured."""
     session.install(".[torch,test]", *FULL_TESTS, *CONSTRAINTS)
     session.run("python", "-m", "pytest", "tests/chaos", *session.posargs)
+
+
+@nox.session
+def xla(session: nox.Session) -> None:
+    """Train and serve through XLA's runtime on the CPU, which is how Trainium's class is proven; 7 GB."""
+    session.install(".[test]", *XLA)
+    session.run("python", "-m", "pytest", "tests/xla", *session.posargs, env={"PJRT_DEVICE": "CPU"})
 
 
 @nox.session

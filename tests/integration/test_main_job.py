@@ -155,6 +155,24 @@ def test_the_quickstart(modelyard_home):
     assert float(found[1]) >= 0.95
 
 
+def test_the_quickstarts_script_shares_its_work_among_processes(modelyard_home):
+    pytest.importorskip("torch", reason="the digits are learned with torch")
+    digits = ROOT / "examples/digits"
+    estimator = PyTorch(
+        "train.py",
+        source_dir=digits / "src",
+        hyperparameters={"epochs": 4},
+        hardware="cpu",
+        distribution={"torchrun": {"processes_per_host": 2}},
+    )
+    estimator.fit(digits / "data/train", logs=False)
+    said = "\n".join(estimator.latest_training_job.logs())
+    assert {"rank 0 of 2 trains on cpu", "rank 1 of 2 trains on cpu"} <= set(re.findall("rank . of .*", said))
+    losses = [float(loss) for loss in re.findall(r"epoch \d: loss (\S+)", said)]
+    assert len(losses) == 4
+    assert losses[-1] < 0.5 < losses[0]
+
+
 def test_a_process_group_of_one_host_meets(project, modelyard_home):
     pytest.importorskip("torch", reason="the process group is torch's")
     (project / "src" / "group.py").write_text(

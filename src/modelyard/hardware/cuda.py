@@ -151,7 +151,7 @@ class CudaHardware:
     def _module_onto(self, device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
         import torch
 
-        module = module.to(device)
+        module = modules.moved(device, module)
         if not (self.compile or self.cuda_graphs):
             return module
         if isinstance(module, torch.jit.ScriptModule):

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelyard.core.errors import UserCodeError
 from modelyard.core.model_files import ModelFormat, model_file, without_a_class, zip_entries
@@ -38,6 +38,52 @@ def evaluating(module: "torch.nn.Module") -> "torch.nn.Module":
     with contextlib.suppress(NotImplementedError):
         module.eval()
     return module
+
+
+def moved(device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
+    """Move a module, with the constants and the devices in its programs: they were made on the CPU."""
+    import torch
+
+    for part in module.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            _script_onto(device, part)
+        elif isinstance(part, torch.fx.GraphModule):
+            _graph_onto(device, part)
+    return module.to(device)
+
+
+def _script_onto(device: "torch.device", part: Any) -> None:
+    """Move what TorchScript holds, piece by piece: its own `to` and `map_location` do not know XLA."""
+    held = *part.named_parameters(recurse=False), *part.named_buffers(recurse=False)
+    for name, tensor in held:
+        setattr(part, name, tensor.detach().to(device))
+    for node in _constants(part):
+        if node.kindOf("value") == "t":
+            node.t_("value", node.t("value").to(device))
+        elif node.output().type().kind() == "DeviceObjType":
+            node.s_("value", str(device))
+
+
+def _constants(part: Any) -> list[Any]:
+    try:
+        graph = part.graph
+    except RuntimeError:  # A list of modules has no `forward`.
+        return []
+    # That of `None` has no value.
+    return [node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value")]
+
+
+def _graph_onto(device: "torch.device", part: Any) -> None:
+    """Move an exported program's constants, which are no buffers, and have it make its tensors there."""
+    import torch
+
+    for name, value in list(vars(part).items()):
+        if isinstance(value, torch.Tensor):
+            setattr(part, name, value.to(device))
+    for node in part.graph.nodes:
+        if "device" in node.kwargs:
+            node.update_kwarg("device", device)
+    part.recompile()
 
 
 def torchscript(path: Path, device: str) -> "torch.jit.ScriptModule":

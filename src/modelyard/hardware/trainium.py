@@ -98,7 +98,7 @@ class TrainiumHardware:
         import torch_xla
 
         device = torch_xla.device()  # A worker sees its own core alone.
-        return tensors.placed(value, partial(_onto, device), partial(_module_onto, device))
+        return tensors.placed(value, partial(_onto, device), partial(modules.moved, device))
 
     def predict(self, model: Any, value: object) -> object:
         """Call the model without gradients and have XLA compute what it says.
@@ -120,49 +120,3 @@ class TrainiumHardware:
 
 def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
     return tensor.to(device)
-
-
-def _module_onto(device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
-    """Move a module, with the devices that the programs in it name: they were made on the CPU."""
-    import torch
-
-    for part in module.modules():
-        if isinstance(part, torch.jit.ScriptModule):
-            _script_onto(device, part)
-        elif isinstance(part, torch.fx.GraphModule):
-            _graph_onto(device, part)
-    return module.to(device)
-
-
-def _script_onto(device: "torch.device", part: Any) -> None:
-    """Move what TorchScript holds, piece by piece: its own `to` and `map_location` do not know XLA."""
-    held = *part.named_parameters(recurse=False), *part.named_buffers(recurse=False)
-    for name, tensor in held:
-        setattr(part, name, tensor.detach().to(device))
-    for node in _constants(part):
-        if node.kindOf("value") == "t":
-            node.t_("value", node.t("value").to(device))
-        elif node.output().type().kind() == "DeviceObjType":
-            node.s_("value", str(device))
-
-
-def _constants(part: Any) -> list[Any]:
-    try:
-        graph = part.graph
-    except RuntimeError:  # A list of modules has no `forward`.
-        return []
-    # That of `None` has no value.
-    return [node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value")]
-
-
-def _graph_onto(device: "torch.device", part: Any) -> None:
-    """Move an exported program's constants, which are no buffers, and have it make its tensors there."""
-    import torch
-
-    for name, value in list(vars(part).items()):
-        if isinstance(value, torch.Tensor):
-            setattr(part, name, value.to(device))
-    for node in part.graph.nodes:
-        if "device" in node.kwargs:
-            node.update_kwarg("device", device)
-    part.recompile()
