@@ -25,13 +25,13 @@ def data(tmp_path):
 
 
 def test_hook_registers_it():
-    assert modelyard_register_storages() == (FileStorage,)
+    assert FileStorage in modelyard_register_storages()
 
 
 def test_plugin_is_loaded_without_the_storage():
     program = (
         "import sys, modelyard.plugins.storage.plugin\n"
-        "assert 'modelyard.plugins.storage.file' not in sys.modules"
+        "assert not {'modelyard.plugins.storage.file', 'modelyard.plugins.storage.s3'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

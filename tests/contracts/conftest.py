@@ -1,0 +1,3 @@
+from tests.aws.services import aws, bucket, moto, s3, surroundings
+
+__all__ = ["aws", "bucket", "moto", "s3", "surroundings"]
