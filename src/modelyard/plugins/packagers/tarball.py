@@ -16,6 +16,7 @@ from modelyard.core.plans import SourceCode
 if TYPE_CHECKING:
     from modelyard.plugins.packagers.packing import Packing
     from modelyard.plugins.packagers.safe_tar import Limits
+    from modelyard.plugins.packagers.splice import Splice
 
 
 def _check_level(_packager: object, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -33,7 +34,8 @@ class TarballPackager:
     """Archives as ``.tar.gz``: the same content gives the same bytes, whenever and wherever packed.
 
     ``compression_level``: gzip's, from 0 (store) to 9; weights hardly shrink and level 9 takes twice
-    the time of 1. The other options limit what an archive may unpack to: ``max_unpacked_bytes``
+    the time of 1. At 1, models are compressed by isal where it is installed (the extra ``fast``): other
+    bytes, the same digest. The other options limit what an archive may unpack to: ``max_unpacked_bytes``
     (None: the free disk space less 1 GiB), ``max_entries``, and ``max_ratio``, bytes per byte of the
     archive beyond 64 MiB.
     """
@@ -51,8 +53,8 @@ class TarballPackager:
         """Write ``sourcedir.tar.gz``: the content of the source folder and, beside it, the dependencies.
 
         Folders of version control, caches, environments and secrets are left out (``EXCLUDES`` in the
-        module ``manifest``), but nothing of a ``source_dir`` that is an archive itself. Raises
-        `PackagingError`.
+        module ``ignoring``), and what the folder's ``.modelyardignore`` says, but nothing of a
+        ``source_dir`` that is an archive itself. Raises `PackagingError`.
         """
         return self._packing.source(source, into)
 
@@ -61,9 +63,32 @@ class TarballPackager:
 
         As with SDK v2, a source folder replaces the model's own ``code/`` and an entry point alone
         is laid over it. Unlike there, dependencies are put beside the entry point, where training
-        has them too, and not into ``code/lib/``. Raises `PackagingError`.
+        has them too, and not into ``code/lib/``. The model of an archive is copied without being
+        decompressed where that is certain to be right (module ``original``). Raises `PackagingError`.
         """
         return self._packing.model(model, source, into)
+
+    def code_ends(self, head: bytes) -> int | None:
+        """Return how many bytes of a model archive have to be known to `splice` it.
+
+        `head`: its first 4 KiB. None where only reading all of the archive can tell what is in it.
+        """
+        from modelyard.plugins.packagers.splice import parse_index
+
+        index = parse_index(head)
+        return index.start if index else None
+
+    def splice(
+        self, head: bytes, size: int, trailer: bytes, source: SourceCode, *, at_least: int = 0
+    ) -> "Splice | None":
+        """Return what to put around a range of a model archive, wherever it is, to give it other code.
+
+        `head`: its first `code_ends` bytes; `size`: of all of it; `trailer`: its last 8 bytes;
+        `at_least`: bytes to put before the range, for a storage whose first part must be that large.
+        The result is as if `pack_model` had made it, the padding aside. None where only reading all of
+        the archive can tell whether that is right. Raises `PackagingError`.
+        """
+        return self._packing.splice(Path("model.tar.gz"), head, size, trailer, source, at_least)
 
     def pack_tree(self, folder: Path, archive: Path) -> Bundle:
         """Write the content of `folder` to `archive`. Raises `PackagingError`.

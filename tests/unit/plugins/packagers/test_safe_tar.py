@@ -135,6 +135,13 @@ HOSTILE = {
     "multi-volume": tar(member("m", b"M")),
     "unknown type": tar(member("u", b"Z")),
     "old GNU sparse file of 4 GiB": OLD_SPARSE + tar(),
+    "PAX sparse file of the first kind": pax((b"GNU.sparse.map", b"0,1"), (b"GNU.sparse.size", b"9"))
+    + tar(file("s")),
+    "volume header": tar(member("v", b"V")),
+    "folder with a list of its files": tar(member("d", b"D")),
+    "link to a name that PAX gives": pax((b"linkpath", b"../escaped")) + tar(symlink("s", "a")),
+    "absolute name that PAX gives": pax((b"path", b"/proc/escaped")) + tar(file("f")),
+    "long link of 2 MiB": extended(tarfile.GNUTYPE_LONGLINK, b"n" * 2 * MIB) + tar(symlink("s", "a")),
     "PAX sparse file": pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.realsize", b"9" * 15)) + tar(file("s")),
     "file, then folder": tar(file("a"), folder("a")),
     "folder, then file": tar(folder("a"), file("a")),
@@ -153,6 +160,8 @@ HOSTILE = {
 }
 
 DAMAGED = {
+    "extended header of Solaris": extended(tarfile.SOLARIS_XHDTYPE, b"16 path=../gone\n") + tar(file("f")),
+    "size of twelve bytes": patched(header(), 124, b"\x80\x7f" + b"\xff" * 10) + tar(),
     "negative size": patched(header(size=1), 124, b"\xff" * 12) + tar(),
     "negative size in PAX": pax((b"size", b"-512")) + tar(file("f")),
     "size in PAX is no number": pax((b"size", b"1e3")) + tar(file("f")),
@@ -306,6 +315,12 @@ def test_pax_long_names(unpack):
     name = "/".join(["é" * 100] * 5)
     links = tar(file(name, b"1"), hardlink("link", name), layout=tarfile.PAX_FORMAT)
     assert read_tree(unpack(links)) == {name: b"1", "link": b"1"}
+
+
+def test_size_of_pax_counts_for_where_the_next_member_is(unpack):
+    hidden = tar(file("hidden", b"x"), end=b"")
+    data = pax((b"size", b"%d" % len(hidden))) + header("a") + hidden + tar(file("b", b"2"))
+    assert read_tree(unpack(data)) == {"a": hidden, "b": b"2"}
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 only")

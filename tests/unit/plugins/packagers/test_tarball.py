@@ -11,10 +11,15 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelyard.core.errors import InvalidPlanError, PackagingError, UnsafeArchiveError
 from modelyard.core.plans import SourceCode
-from modelyard.plugins.packagers.manifest import EXCLUDES
+from modelyard.plugins.packagers.canonical_tar import _header
+from modelyard.plugins.packagers.entries import Entry, EntryKind
+from modelyard.plugins.packagers.ignoring import EXCLUDES
+from modelyard.plugins.packagers.manifest import entries_of
 from modelyard.plugins.packagers.plugin import modelyard_register_packagers
 from modelyard.plugins.packagers.tarball import TarballPackager
 from modelyard.testing.trees import names_in, new_folder, read_tree, write_tree
@@ -435,15 +440,13 @@ def test_name_that_could_not_be_unpacked(src, refuse, name):
     assert "cannot pack " in refuse("train.py", str(src))
 
 
-def test_file_that_changes_while_it_is_packed(packager, src, out, monkeypatch):
-    class Changing:
-        def __init__(self, *arguments):
-            self.update = lambda data: (src / "train.py").write_bytes(b"changed")
-
-    monkeypatch.setattr("hashlib.sha256", Changing)
+def test_file_that_changes_while_it_is_packed(src):
+    (entry,) = entries_of({"train.py": src / "train.py"})
+    chunks = iter(entry.chunks)
+    next(chunks)
+    (src / "train.py").write_bytes(b"changed")
     with pytest.raises(PackagingError, match=r"train.py' changed while it was packed"):
-        packager.pack_source(SourceCode("train.py", str(src)), out)
-    assert names_in(out) == []
+        list(chunks)
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="there is no /proc on this machine")
@@ -465,7 +468,7 @@ def test_file_that_cannot_be_read(packager, src, out, monkeypatch):
     def denied(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.iterdir", denied)
+    monkeypatch.setattr("os.scandir", denied)
     with pytest.raises(PackagingError, match=f"cannot read '{src}': Permission denied"):
         packager.pack_source(SourceCode("train.py", str(src)), out)
 
@@ -697,3 +700,18 @@ def test_empty_tree(packager, tmp_path):
 def test_missing_tree(packager, tmp_path):
     with pytest.raises(PackagingError, match="folder '.*/missing' does not exist"):
         packager.pack_tree(tmp_path / "missing", tmp_path / "m.tar.gz")
+
+
+# -- headers ---------------------------------------------------------------------------------------
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=110),
+    size=st.one_of(st.integers(0, 5000), st.integers((8 << 30) - 2, (8 << 30) + 2)),
+    executable=st.booleans(),
+)
+def test_headers_are_those_of_the_standard_library(name, size, executable):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o755 if executable else 0o644
+    expected = info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    assert _header(Entry(name, EntryKind.FILE, size, executable)) == expected
