@@ -103,7 +103,7 @@ def test_index_of_any_size(size, small):
         b"",
         INDEX.header[:100],
         INDEX.header[:-1],
-        gzip.compress(b"data"),
+        gzip.compress(b"data", mtime=0),
         splice.unindexed_header(),
         INDEX.header.replace(b"code 1", b"code 2"),
         INDEX.header.replace(b"0f0f", b"0F0F"),
