@@ -4,9 +4,11 @@ import enum
 import os
 from collections.abc import Mapping
 from typing import TypeVar
+from urllib.parse import quote
 
 import attrs
 
+from modelyard.compat.names import old_name
 from modelyard.core.carrier import as_uri
 from modelyard.core.errors import InvalidPlanError, did_you_mean
 from modelyard.core.keywords import checked_keywords
@@ -91,7 +93,54 @@ class TrainingInput:
 # attrs writes the method; a typo among eleven keywords deserves the same answer as anywhere else.
 TrainingInput.__init__ = checked_keywords(TrainingInput.__init__)  # type: ignore[method-assign]
 
-Input = PathLike | TrainingInput
+
+_FILE_SYSTEMS: Mapping[str, str] = {"EFS": "efs", "FSxLustre": "fsxlustre"}
+
+
+def _access(value: str) -> str:
+    if value not in ("ro", "rw"):
+        raise InvalidPlanError(f"file_system_access_mode is 'ro' or 'rw', not {value!r}")
+    return value
+
+
+@attrs.frozen
+class FileSystemInput:
+    """A channel's data on a file system of AWS, which only SageMaker's machines can mount.
+
+    ``file_system_id``; ``file_system_type``: ``EFS`` or ``FSxLustre``; ``directory_path``: from its
+    root; ``file_system_access_mode``: ``ro`` or ``rw``; ``content_type``: told to the script. In a plan it
+    is a URI such as ``efs://fs-0123/data?mode=ro``.
+    """
+
+    file_system_id: str
+    file_system_type: str = attrs.field()
+    directory_path: str = attrs.field()
+    file_system_access_mode: str = attrs.field(default="ro", converter=_access)
+    content_type: str | None = None
+
+    @file_system_type.validator
+    def _check_type(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value not in _FILE_SYSTEMS:
+            raise InvalidPlanError(
+                f"file_system_type cannot be {value!r}{did_you_mean(value, _FILE_SYSTEMS)}"
+            )
+
+    @directory_path.validator
+    def _check_path(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if not value.startswith("/"):
+            raise InvalidPlanError(f"directory_path begins with '/', as {'/' + value!r}")
+
+    @property
+    def uri(self) -> str:
+        """The directory as a URI."""
+        scheme = _FILE_SYSTEMS[self.file_system_type]
+        path = quote(self.directory_path)
+        return f"{scheme}://{self.file_system_id}{path}?mode={self.file_system_access_mode}"
+
+
+FileSystemInput.__init__ = checked_keywords(FileSystemInput.__init__)  # type: ignore[method-assign]
+
+Input = PathLike | TrainingInput | FileSystemInput
 Inputs = Input | Mapping[str, Input] | None
 
 
@@ -104,7 +153,7 @@ def channels(inputs: Inputs, *, input_mode: InputMode | str = InputMode.FILE) ->
     default = _choice(InputMode, "input_mode", input_mode)
     if inputs is None:
         return ()
-    if isinstance(inputs, (str, os.PathLike, TrainingInput)):
+    if isinstance(inputs, (str, os.PathLike, TrainingInput, FileSystemInput)):
         inputs = dict.fromkeys(("train", "training"), inputs)
     if not isinstance(inputs, Mapping):
         raise InvalidPlanError(
@@ -115,6 +164,8 @@ def channels(inputs: Inputs, *, input_mode: InputMode | str = InputMode.FILE) ->
 
 
 def _channel(name: str, given: Input, default: InputMode) -> Channel:
+    if isinstance(given, FileSystemInput):
+        return Channel(name, given.uri, content_type=given.content_type, input_mode=default)
     if not isinstance(given, TrainingInput):
         return Channel(name, _location(name, given), input_mode=default)
     mode = given.input_mode or default
@@ -137,3 +188,7 @@ def _location(channel: str, location: object) -> str:
     if not isinstance(location, (str, os.PathLike)) or not os.fspath(location):
         raise InvalidPlanError(f"channel {channel!r} must be a path or a URI, not {location!r}")
     return as_uri(location)
+
+
+def __getattr__(name: str) -> object:
+    return old_name(__name__, name, {"TrainingInput": __name__})

@@ -2,14 +2,21 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import attrs
+
+from modelyard.compat.names import old_keywords
+from modelyard.core.backend_keywords import BackendKeywords
 from modelyard.core.carrier import PluginCarrier, as_uri, fetched
 from modelyard.core.contracts import Bundle, EndpointHandle, Packager
 from modelyard.core.errors import EndpointFailedError, InvalidPlanError
-from modelyard.core.keywords import checked_keywords
+from modelyard.core.keywords import keywords_of
 from modelyard.core.manager import PluginManager
+from modelyard.core.places import Place, place_of
 from modelyard.core.plans import (
     EndpointPlan,
     EndpointStatus,
@@ -19,12 +26,14 @@ from modelyard.core.plans import (
     SourceCode,
     unique_name,
 )
-from modelyard.predictor import Predictor
+from modelyard.predictor import predictor_of
 from modelyard.progress import Progress
 
 PathLike = str | os.PathLike[str]
 
 _POLL = 0.02
+_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
+_LOG_LEVEL = "SAGEMAKER_CONTAINER_LOG_LEVEL"
 
 
 class Model:
@@ -33,36 +42,59 @@ class Model:
     ``model_data``: the ``model.tar.gz`` (path or URI), or a folder with the model's files;
     ``entry_point``, ``source_dir`` and ``dependencies``: the inference script, as for an
     `Estimator`; without them the code that the archive brings in ``code/`` is used; ``env``:
-    variables of the endpoint; ``name``: the beginning of the endpoint's name.
+    variables of the endpoint; ``name``: the beginning of the endpoint's name;
+    ``model_server_workers``: how many processes serve it; ``container_log_level``: the number of a
+    log level, 20 for INFO; ``predictor_cls``: makes what `deploy` returns; ``vpc_config``: as SDK v2
+    spells it; ``sagemaker_session``: a `modelyard.Session`. Further keywords are options of the
+    backend, such as ``image_uri``, ``tags`` and ``subnets`` for SageMaker.
 
     Raises ``TypeError`` for an unknown keyword and `InvalidPlanError` for code without a script.
     """
 
-    @checked_keywords
+    @old_keywords
     def __init__(
         self,
         model_data: PathLike,
         role: str | None = None,
         entry_point: PathLike | None = None,
-        *,
-        source_dir: PathLike | None = None,
-        dependencies: Sequence[PathLike] = (),
         framework_version: str | None = None,
         py_version: str | None = None,
+        image_uri: str | None = None,
+        predictor_cls: Callable[..., Any] | None = None,
+        model_server_workers: int | None = None,
+        *,
+        source_dir: PathLike | None = None,
+        dependencies: Sequence[PathLike] | None = None,
         env: Mapping[str, str] | None = None,
         name: str | None = None,
+        container_log_level: int | None = None,
+        vpc_config: Mapping[str, Sequence[str]] | None = None,
+        sagemaker_session: object = None,
         plugins: PluginManager | None = None,
+        **options: Any,
     ) -> None:
-        self.model_data = os.fspath(model_data)
+        place = place_of(sagemaker_session)
+        self.plugins = plugins or (place and place.plugins) or PluginManager.discover()
+        self._place = place
+        self._keywords = BackendKeywords.of(
+            self.plugins,
+            {"image_uri": image_uri, **_network(vpc_config), **options},
+            called=type(self).__name__,
+            known=keywords_of(Model.__init__),
+            quiet=place.backend.options if place else None,
+        )
+        self.model_data = _location(model_data, role)
         self.role = role
-        self.source = _source(entry_point, source_dir, dependencies)
+        self.source = _source(entry_point, source_dir, dependencies or ())
         self.framework_version = framework_version
         self.py_version = py_version
-        self.env = dict(env or {})
+        self.image_uri = image_uri
+        self.predictor_cls = predictor_cls
+        self.env = _variables(env, {_WORKERS: model_server_workers, _LOG_LEVEL: container_log_level})
         self.name = name
-        self.plugins = plugins or PluginManager.discover()
+        self.sagemaker_session = sagemaker_session
 
-    @checked_keywords
+    @old_keywords
     def plan(
         self,
         initial_instance_count: int = 1,
@@ -73,14 +105,16 @@ class Model:
         startup_timeout: float = 480.0,
         backend: ProviderRef | str | None = None,
         hardware: ProviderRef | str | None = None,
+        **options: Any,
     ) -> EndpointPlan:
         """Return what `deploy` would start, without starting it."""
         resources = Resources(instance_type, initial_instance_count, accelerator_type)
         plugins = self.plugins
+        asked = backend or (self._place.backend.name if self._place and self._place.decides else None)
         return EndpointPlan(
             endpoint_name=endpoint_name or unique_name(self.name or "pytorch-inference"),
             model=ModelSource(as_uri(self.model_data)),
-            backend=plugins.select_backend(resources, backend),
+            backend=self._with(options, "plan").applied(plugins.select_backend(resources, asked)),
             hardware=plugins.select_hardware(resources, hardware),
             packager=plugins.select_packager(self.source),
             source=self.source,
@@ -92,24 +126,29 @@ class Model:
             role=self.role,
         )
 
-    @checked_keywords
+    @old_keywords
     def deploy(
         self,
         initial_instance_count: int = 1,
         instance_type: str = "local",
-        *,
+        serializer: Any = None,
+        deserializer: Any = None,
         accelerator_type: str | None = None,
         endpoint_name: str | None = None,
+        *,
         startup_timeout: float = 480.0,
         backend: ProviderRef | str | None = None,
         hardware: ProviderRef | str | None = None,
         wait: bool = True,
-    ) -> Predictor:
-        """Start an endpoint and, with `wait`, stay until its model is loaded.
+        **options: Any,
+    ) -> Any:
+        """Start an endpoint and, with `wait`, stay until its model is loaded; return its `Predictor`.
 
-        Raises `EndpointFailedError` with the model's own reason, `EndpointExistsError` where the
-        name is taken, and what packing raises.
+        `serializer` and `deserializer` are set on the predictor. Further keywords are options of the
+        backend. Raises `EndpointFailedError` with the model's own reason, `EndpointExistsError` where
+        the name is taken, and what packing raises.
         """
+        keywords = self._with(options, "deploy")
         plan = self.plan(
             initial_instance_count,
             instance_type,
@@ -118,23 +157,48 @@ class Model:
             startup_timeout=startup_timeout,
             backend=backend,
             hardware=hardware,
+            **options,
         )
         carrier = PluginCarrier.of(self.plugins, plan.packager, self._packing(plan))
         handle = self.plugins.backends.create(plan.backend).deploy(plan, carrier)
         if wait:
-            _await_service(handle)
-        return Predictor(handle.name, handle=handle, plugins=self.plugins)
+            _await_service(handle, keywords.note(plan.backend))
+        place = Place(plan.backend, self.plugins)
+        return predictor_of(
+            self.predictor_cls, handle, place, serializer=serializer, deserializer=deserializer
+        )
+
+    def _with(self, options: Mapping[str, Any], method: str) -> BackendKeywords:
+        """Return the model's keywords for backends with those of a call of `method`, which win."""
+        if not options:
+            return self._keywords
+        known = keywords_of(getattr(Model, method))
+        called = f"{type(self).__name__}.{method}"
+        return self._keywords.merged(BackendKeywords.of(self.plugins, options, called=called, known=known))
 
     def _packing(self, plan: EndpointPlan) -> Callable[[Packager, Path], Bundle]:
         def pack(packager: Packager, into: Path) -> Bundle:
-            with fetched(self.plugins, plan.model.uri, into) as model:
-                return packager.pack_model(model, plan.source, into)
+            with (
+                fetched(self.plugins, plan.model.uri, into) as model,
+                _here(plan.source, self.plugins, into) as source,
+            ):
+                return packager.pack_model(model, source, into)
 
         return pack
 
 
 class PyTorchModel(Model):
     """A `Model` of a PyTorch script, by the name that SageMaker's documentation uses."""
+
+
+@contextmanager
+def _here(source: SourceCode | None, plugins: PluginManager, folder: Path) -> Iterator[SourceCode | None]:
+    """Give the source with its folder on this machine: that of a job may be in another place."""
+    if source is None or "://" not in (source.source_dir or ""):
+        yield source
+        return
+    with fetched(plugins, str(source.source_dir), folder) as code:
+        yield attrs.evolve(source, source_dir=str(code))
 
 
 def _source(
@@ -149,10 +213,47 @@ def _source(
     return SourceCode.of(entry_point, source_dir, dependencies)
 
 
-def _await_service(handle: EndpointHandle) -> None:
-    """Stay until the endpoint is in service. Ctrl-C meanwhile deletes it."""
+def _location(model_data: PathLike, role: str | None) -> str:
+    if role is not None and "://" in role:
+        raise InvalidPlanError(
+            f"the role is {role!r}, which is a place: model_data comes first, then role; give image_uri by "
+            "its name"
+        )
+    return os.fspath(model_data)
+
+
+def _network(vpc_config: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
+    """Return the options that SDK v2's ``vpc_config`` says in one. Raises `InvalidPlanError`."""
+    if vpc_config is None:
+        return {}
+    if not isinstance(vpc_config, Mapping) or set(vpc_config) != {"Subnets", "SecurityGroupIds"}:
+        raise InvalidPlanError(
+            f'vpc_config is {{"Subnets": [...], "SecurityGroupIds": [...]}}, not {vpc_config!r}'
+        )
+    return {"subnets": vpc_config["Subnets"], "security_group_ids": vpc_config["SecurityGroupIds"]}
+
+
+def _variables(env: Mapping[str, str] | None, said: Mapping[str, int | None]) -> dict[str, str]:
+    """Return the endpoint's variables with those that keywords stand for. Raises `InvalidPlanError`."""
+    variables = dict(env or {})
+    for variable, value in said.items():
+        if value is None:
+            continue
+        if type(value) is not int or value < 0:
+            raise InvalidPlanError(f"{variable} is a whole number, not {value!r}")
+        if variables.setdefault(variable, str(value)) != str(value):
+            raise InvalidPlanError(
+                f"env says {variable}={variables[variable]!r}, and its keyword {value}: leave one of them out"
+            )
+    return variables
+
+
+def _await_service(handle: EndpointHandle, note: str = "") -> None:
+    """Stay until the endpoint is in service, and say what is to be noted. Ctrl-C meanwhile deletes it."""
     try:
         with Progress(f"endpoint {handle.name} Creating") as progress:
+            if note:
+                progress.line(f"note: {note}")
             while (description := handle.describe()).status is EndpointStatus.CREATING:
                 time.sleep(_POLL)
             in_service = description.status is EndpointStatus.IN_SERVICE and description.url

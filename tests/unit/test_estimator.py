@@ -147,7 +147,7 @@ def test_a_plan_has_everything_and_starts_nothing(plugins, modelyard_home, tmp_p
 
 
 def test_without_anything_installed_the_built_ins_are_discovered(plugins):
-    assert Estimator("train.py").plan().backend.name == "local"
+    assert Estimator(entry_point="train.py").plan().backend.name == "local"
 
 
 def test_names(plugins):

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import InvalidPlanError
+from modelyard.core.errors import InvalidPlanError, StorageError
 from modelyard.core.plans import Channel, InputMode, Replication
-from modelyard.inputs import ShuffleConfig, TrainingInput, channels
+from modelyard.estimator import PyTorch
+from modelyard.inputs import FileSystemInput, ShuffleConfig, TrainingInput, channels
 
 # -- training inputs ---------------------------------------------------------------------------
 
@@ -153,3 +154,39 @@ def test_channels_survive_json():
         {"train": TrainingInput("/d", "ShardedByS3Key", input_mode="Pipe", shuffle_config=ShuffleConfig(3))}
     )
     assert Channel.from_json(channel.to_json()) == channel
+
+
+# -- file systems of AWS -----------------------------------------------------------------------
+
+
+def test_a_file_system_is_a_uri_in_the_plan():
+    given = FileSystemInput("fs-0123", "FSxLustre", "/da ta", "rw", "text/csv")
+    (channel,) = channels({"train": given}, input_mode="FastFile")
+    assert channel == Channel("train", "fsxlustre://fs-0123/da%20ta?mode=rw", "text/csv", InputMode.FAST_FILE)
+    alone = channels(FileSystemInput("fs-1", "EFS", "/"))
+    assert alone == (Channel("train", "efs://fs-1/?mode=ro"), Channel("training", "efs://fs-1/?mode=ro"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file_system_type": "NFS"}, "file_system_type cannot be 'NFS'"),
+        ({"file_system_access_mode": "w"}, "file_system_access_mode is 'ro' or 'rw', not 'w'"),
+        ({"directory_path": "data"}, "directory_path begins with '/', as '/data'"),
+    ],
+)
+def test_file_systems_that_cannot_be(changes, message):
+    given = {"file_system_id": "fs-1", "file_system_type": "EFS", "directory_path": "/data"}
+    with pytest.raises(InvalidPlanError, match=message):
+        FileSystemInput(**{**given, **changes})
+    with pytest.raises(TypeError, match="no keyword 'directry_path'; did you mean 'directory_path'"):
+        FileSystemInput(**given, directry_path="/x")
+
+
+def test_a_job_of_this_machine_mounts_no_file_system_of_aws(plugins, modelyard_home, tmp_path):
+    (tmp_path / "train.py").touch()
+    made = PyTorch(tmp_path / "train.py", plugins=plugins)
+    with pytest.raises(
+        StorageError, match="no storage reads 'efs://fs-1/data.mode=ro': unknown scheme 'efs'"
+    ):
+        made.fit(FileSystemInput("fs-1", "EFS", "/data"))

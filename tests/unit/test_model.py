@@ -113,7 +113,7 @@ def test_a_plan_has_everything_and_starts_nothing(plugins, modelyard_home, tmp_p
         endpoint_name="digits",
         model=ModelSource((tmp_path / "model.tar.gz").as_uri()),
         backend=ProviderRef("local", {}, "modelyard", version),
-        hardware=ProviderRef("cpu", {}, "modelyard", version),
+        hardware=ProviderRef("elastic_inference", {}, "modelyard", version),
         packager=ProviderRef("tarball", {}, "modelyard", version),
         source=SourceCode("inference.py", str(tmp_path / "src"), ("lib.py",)),
         resources=Resources("local", 1, "ml.eia2.medium"),

@@ -50,3 +50,43 @@ def test_importing_modelyard_is_quiet_and_light():
 
 def test_no_module_imports_torch_or_boto3_at_its_top():
     assert loaded_after(WALK, {"boto3", "torch", "torch_xla"}) == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "from modelyard.pytorch import PyTorch, PyTorchModel",
+        "from modelyard.estimator import Estimator; from modelyard.predictor import Predictor",
+        "from modelyard.serializers import JSONSerializer, NumpySerializer",
+        "from modelyard.deserializers import JSONDeserializer, NumpyDeserializer",
+        "import modelyard; modelyard.Session(); modelyard.LocalSession()",
+    ],
+)
+def test_the_names_of_sdk_v2_load_no_library_that_they_do_not_need(program):
+    assert (
+        loaded_after(program, {"boto3", "botocore", "numpy", "pandas", "scipy", "structlog", "torch"}) == []
+    )
+
+
+def test_the_import_paths_of_sdk_v2():
+    for path in (
+        "modelyard.pytorch.PyTorch",
+        "modelyard.pytorch.PyTorchModel",
+        "modelyard.pytorch.PyTorchPredictor",
+        "modelyard.pytorch.estimator.PyTorch",
+        "modelyard.pytorch.model.PyTorchModel",
+        "modelyard.estimator.Estimator",
+        "modelyard.model.Model",
+        "modelyard.predictor.Predictor",
+        "modelyard.serializers.NumpySerializer",
+        "modelyard.deserializers.NumpyDeserializer",
+        "modelyard.inputs.TrainingInput",
+        "modelyard.inputs.FileSystemInput",
+        "modelyard.session.Session",
+        "modelyard.session.get_execution_role",
+        "modelyard.local.LocalSession",
+        "modelyard.local.local_session.LocalSession",
+        "modelyard.debugger.TensorBoardOutputConfig",
+    ):
+        module, _, name = path.rpartition(".")
+        assert getattr(import_module(module), name).__name__ in (name, "Predictor")

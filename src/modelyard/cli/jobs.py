@@ -108,7 +108,7 @@ def _row(job: "JobDescription", now: datetime) -> dict[str, str]:
         "started": moment(job.created, now),
         "duration": duration(seconds_of(job)),
         "hosts": str(job.plan.resources.instance_count),
-        "entry point": job.plan.source.program,
+        "entry point": job.plan.source.program if job.plan.source else "the image's",
     }
 
 

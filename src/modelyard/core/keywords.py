@@ -7,25 +7,58 @@ sagemaker-python-sdk#2275).
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SHOWN = 40
+"""Of the known names in an error message; of more the nearest ones."""
+
 
 def checked_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` with a TypeError that names every unknown keyword and the right ones."""
-    known = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+    """Return `function` with a TypeError that names every unknown keyword and the right ones.
+
+    A function that ends with ``**options`` gets these unchecked, and hands them to `check_names`.
+    """
+    known = keywords_of(function)
+    if _takes_more(function):
+        return function
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        if unknown := [name for name in kwargs if name not in known]:
-            called = type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
-            raise TypeError(f"{called}() has {_said(unknown, known)} Known: {', '.join(sorted(known))}")
+        if not kwargs.keys() <= known:
+            check_names(_called(function, args), kwargs, known)
         return function(*args, **kwargs)
 
     return checked
+
+
+def keywords_of(function: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of a function's parameters, without ``self``, ``cls`` and ``**options``."""
+    parameters = inspect.signature(function).parameters.values()
+    named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+    return frozenset(named - {"self", "cls"})
+
+
+def check_names(called: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise ``TypeError``, with the names that were meant, where some of `names` are not `known`."""
+    if unknown := [name for name in names if name not in known]:
+        shown = sorted(known)
+        if len(shown) > _SHOWN:
+            shown = sorted(difflib.get_close_matches(unknown[0], shown, n=_SHOWN, cutoff=0.0))
+        more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+        raise TypeError(f"{called}() has {_said(unknown, sorted(known))} Known: {', '.join(shown)}{more}")
+
+
+def _takes_more(function: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _called(function: Callable[..., Any], args: Sequence[Any]) -> str:
+    return type(args[0]).__name__ if function.__name__ == "__init__" else function.__qualname__
 
 
 def _said(unknown: Sequence[str], known: Sequence[str]) -> str:

@@ -117,7 +117,7 @@ class ProviderRef(JsonValue):
     version: str = ""
 
     def __str__(self) -> str:
-        options = ", ".join(f"{key}={value!r}" for key, value in self.options.items())
+        options = ", ".join(f"{key}={thaw(value)!r}" for key, value in self.options.items())
         origin = f" from {self.distribution} {self.version}" if self.distribution else ""
         return f"{self.name}({options}){origin}" if options else f"{self.name}{origin}"
 
@@ -377,10 +377,13 @@ def _endpoint_name(name: str) -> str:
 
 @attrs.frozen
 class TrainingPlan(JsonValue):
-    """Everything about a training job before it runs. ``print(plan)`` is a dry run."""
+    """Everything about a training job before it runs. ``print(plan)`` is a dry run.
+
+    ``source``: None for the script that the backend's image has.
+    """
 
     job_name: str = attrs.field(converter=_job_name)
-    source: SourceCode
+    source: SourceCode | None
     backend: ProviderRef
     hardware: ProviderRef
     launcher: ProviderRef
@@ -403,7 +406,7 @@ class TrainingPlan(JsonValue):
         """Return the plan as it may be saved and shown: without secrets, and without the logins of URIs."""
         return attrs.evolve(
             self,
-            source=self.source.redacted(),
+            source=self.source and self.source.redacted(),
             channels=[attrs.evolve(channel, uri=without_login(channel.uri)) for channel in self.channels],
             output_path=self.output_path and without_login(self.output_path),
             checkpoint_uri=self.checkpoint_uri and without_login(self.checkpoint_uri),

@@ -121,10 +121,10 @@ class BackendSetup:
         )
 
     def _job_carrier(self, plan: TrainingPlan, *, failing: bool = False) -> CountingCarrier:
+        source = plan.source
+        assert source is not None
         inner = PluginCarrier.of(
-            PluginManager.builtin(),
-            plan.packager,
-            lambda packager, into: packager.pack_source(plan.source, into),
+            PluginManager.builtin(), plan.packager, lambda packager, into: packager.pack_source(source, into)
         )
         return CountingCarrier(inner, failing=failing)
 

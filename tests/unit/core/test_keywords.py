@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from modelyard.core.keywords import checked_keywords
+from modelyard.core.keywords import check_names, checked_keywords, keywords_of
 
 
 class Machine:
@@ -75,3 +75,23 @@ def test_what_python_checks_is_left_to_it():
 def test_signature_and_docstring_stay():
     assert Machine.start.__doc__ == "Start it."
     assert list(inspect.signature(Machine).parameters) == ["name", "instance_type", "instance_count"]
+
+
+def test_a_function_that_takes_options_checks_them_itself():
+    class Flexible:
+        @checked_keywords
+        def __init__(self, name, **options):
+            check_names("Flexible", options, keywords_of(Flexible.__init__) | {"volume_size"})
+
+    Flexible("a", volume_size=3)
+    with pytest.raises(
+        TypeError, match=r"^Flexible\(\) has no keyword 'volume_sise'; did you mean 'volume_size'"
+    ):
+        Flexible("a", volume_sise=3)
+    assert keywords_of(Flexible.__init__) == {"name"}
+
+
+def test_of_many_keywords_the_nearest_are_shown():
+    known = [f"keyword_{number:02}" for number in range(60)]
+    with pytest.raises(TypeError, match=r"did you mean 'keyword_41'\? Known: keyword_.* and 20 more$"):
+        check_names("call", ["keyword41"], known)

@@ -11,5 +11,6 @@ def modelyard_register_backends() -> Iterable[type[Backend]]:
     """Return the built-in backend classes."""
     # Imported here: the in-job and the in-endpoint program have no use for a backend.
     from modelyard.plugins.backends.local.backend import LocalBackend
+    from modelyard.plugins.backends.sagemaker.backend import SageMakerBackend
 
-    return (LocalBackend,)
+    return (LocalBackend, SageMakerBackend)

@@ -159,7 +159,7 @@ def _link_checkpoints(layout: JobLayout, uri: str) -> None:
 def _write_config(plan: TrainingPlan, layout: JobLayout, names: Sequence[str], bundle: Bundle) -> None:
     """Write the files of ``input/config`` as SageMaker and SDK v2 do."""
     told = {
-        "sagemaker_program": plan.source.program,
+        "sagemaker_program": plan.source.program if plan.source else "",
         "sagemaker_submit_directory": bundle.path.as_uri(),
         "sagemaker_container_log_level": 20,
         "sagemaker_job_name": plan.job_name,

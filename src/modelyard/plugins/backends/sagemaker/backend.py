@@ -1,0 +1,320 @@
+"""The backend: a plan becomes requests to SageMaker, and what SageMaker says becomes descriptions."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import attrs
+
+from modelyard.core.carrier import ARCHIVE
+from modelyard.core.contracts import Carrier, EndpointDescription, JobDescription
+from modelyard.core.errors import (
+    EndpointError,
+    EndpointExistsError,
+    EndpointNotFoundError,
+    InvalidPlanError,
+    JobError,
+    JobExistsError,
+    JobNotFoundError,
+    ModelyardError,
+)
+from modelyard.core.log import get_logger
+from modelyard.core.plans import EndpointPlan, EndpointStatus, SourceCode, TrainingPlan
+from modelyard.plugins.backends.sagemaker import wire
+from modelyard.plugins.backends.sagemaker.clients import Clients, is_taken, may_have_arrived, reporting
+from modelyard.plugins.backends.sagemaker.endpoint import SageMakerEndpointHandle
+from modelyard.plugins.backends.sagemaker.images import inference_image, layout_is_old, training_image
+from modelyard.plugins.backends.sagemaker.job import SageMakerJobHandle
+from modelyard.plugins.backends.sagemaker.settings import Settings
+from modelyard.plugins.backends.sagemaker.staging import Staging, check_on_s3, code_of_model
+
+_PARALLEL = 8
+_TO_BE_SENT = ""
+"""Stands for the URI of a source that is still on this machine."""
+
+_NOT_DESCRIBED = ("Tags", "SessionChainingConfig")
+_NAMES = {
+    "training-job": "TrainingJobName",
+    "model": "ModelName",
+    "endpoint-config": "EndpointConfigName",
+    "endpoint": "EndpointName",
+}
+_log = get_logger(__name__)
+
+
+@attrs.frozen
+class SageMakerBackend(Settings):
+    """Runs jobs and endpoints on AWS SageMaker, on AWS's own PyTorch images or on the user's.
+
+    Credentials and region come from where boto3 finds them; ``profile``, ``region`` and
+    ``endpoint_url`` say otherwise. ``default_bucket`` (``sagemaker-<region>-<account>``) is made where
+    there is none, and only used if it is this account's; archives go below ``code_location``, or below
+    ``default_bucket_prefix`` in the default bucket. ``image_uri``: instead of the image that
+    ``framework_version`` selects.
+
+    By the names, and with the defaults, of SDK v2: ``tags``, ``subnets``, ``security_group_ids``,
+    ``enable_network_isolation``, ``volume_size`` (30 GB for a job), ``container_log_level``; for jobs
+    ``volume_kms_key``, ``output_kms_key``, ``use_spot_instances``, ``max_wait``, ``max_retry_attempts``,
+    ``keep_alive_period_in_seconds``, ``encrypt_inter_container_traffic``, ``enable_sagemaker_metrics``,
+    ``checkpoint_local_path``, ``disable_output_compression``, ``model_uri``, ``model_channel_name``,
+    ``instance_groups``, ``training_plan``, ``training_repository_access_mode``,
+    ``training_repository_credentials_provider_arn``, ``container_entry_point``, ``container_arguments``,
+    ``enable_remote_debug``, ``enable_infra_check``, ``enable_session_tag_chaining``,
+    ``tensorboard_output_config``, ``debugger_hook_config``, ``profiler_config``, ``experiment_config``;
+    for endpoints ``kms_key``, ``model_kms_key``, ``model_server_workers``,
+    ``model_data_download_timeout``, ``container_startup_health_check_timeout``,
+    ``inference_ami_version``, ``data_capture_config``, ``serverless_inference_config``,
+    ``async_inference_config``, ``managed_instance_scaling``, ``routing_config``, ``explainer_config``,
+    ``image_config``. What ends with ``_config`` is a dict by the names of SageMaker's API.
+
+    ``strategy``: the key of ``distribution={...}``, where the launcher alone does not tell which;
+    ``distribution_instance_groups``: on which of the instance groups.
+
+    ``poll_seconds``: between two questions about a job or an endpoint; ``stop_seconds``: how long one may
+    take to change its state; ``invoke_timeout``: to answer; ``max_attempts``: how often a request is
+    sent; ``list_limit``: how many jobs and endpoints are listed, the newest.
+    """
+
+    name: ClassVar[str] = "sagemaker"
+    instance_types: ClassVar[tuple[str, ...]] = ("ml.*",)
+
+    _clients: Clients = attrs.field(init=False, eq=False, repr=False)
+
+    @_clients.default
+    def _new_clients(self) -> Clients:
+        return Clients(self)
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> SageMakerJobHandle:
+        """Upload the source and the data, and have the job created.
+
+        The job belongs to the service: it goes on when this process ends, `attached` or not. Raises what
+        packing and uploading raise, `InvalidPlanError` and `JobExistsError`; no job and no data is left
+        behind then, only the source's archive, which the next job finds there.
+        """
+        doing = f"cannot start training job {plan.job_name!r}"
+        with reporting(doing, JobError), TemporaryDirectory(prefix="modelyard-") as scratch:
+            check_on_s3("output_path", plan.output_path)
+            check_on_s3("checkpoint_s3_uri", plan.checkpoint_uri)
+            region = self._clients.region
+            image = self.image_uri or training_image(
+                plan.framework_version, plan.py_version, plan.resources.instance_type, region
+            )
+            # Asked of the service only if everything that can be known without it is right.
+            wire.create_training_job(plan, self, _trial(plan, image, region))
+            self._check_job_name(plan.job_name)
+            source = _given(plan.source)
+            bundle = carrier.pack(Path(scratch)) if source == _TO_BE_SENT else None
+            staging = Staging(self._clients, self)
+            role = staging.role(plan.role)
+            output = "" if plan.output_path else f"{staging.default_folder}/"
+            if bundle is not None:
+                source = staging.archive(bundle, "source", self.output_kms_key)
+            with staging.channels(plan) as channels:
+                facts = wire.JobFacts(image, role, region, source, output, channels)
+                if not self._create("training-job", wire.create_training_job(plan, self, facts)):
+                    raise _job_exists(plan.job_name)
+        return SageMakerJobHandle(self._clients, self, plan.job_name)
+
+    def _check_job_name(self, name: str) -> None:
+        try:
+            SageMakerJobHandle(self._clients, self, name).describe()
+        except JobNotFoundError:
+            return
+        raise _job_exists(name)
+
+    def job(self, name: str) -> SageMakerJobHandle:
+        """Return the job of that name, whoever made it. Raises `JobNotFoundError`."""
+        handle = SageMakerJobHandle(self._clients, self, name)
+        handle.describe()
+        return handle
+
+    def jobs(self) -> Iterator[JobDescription]:
+        """Yield the newest jobs of the account and region, as many as ``list_limit``, the oldest first."""
+        with reporting("cannot list the training jobs", JobError):
+            names = self._newest("list_training_jobs", "TrainingJobSummaries", "TrainingJobName")
+        yield from self._described(self.job, names)
+
+    # -- endpoints -----------------------------------------------------------------------------
+
+    def deploy(self, plan: EndpointPlan, carrier: Carrier) -> SageMakerEndpointHandle:
+        """Upload the model and have the endpoint created: a model, a configuration, the endpoint.
+
+        A failed endpoint of that name makes way. Raises what packing and uploading raise,
+        `InvalidPlanError` and `EndpointExistsError`; what was created is deleted again then.
+        """
+        doing = f"cannot deploy endpoint {plan.endpoint_name!r}"
+        with reporting(doing, EndpointError):
+            region = self._clients.region
+            resources = plan.resources
+            image = self.image_uri or inference_image(
+                plan.framework_version,
+                plan.py_version,
+                resources.instance_type,
+                region,
+                resources.accelerator_type,
+            )
+            self._make_way(plan.endpoint_name)
+            staging = Staging(self._clients, self)
+            role = staging.role(plan.role)
+            model, source = self._model(plan, carrier, staging)
+            facts = wire.ModelFacts(image, role, region, model, source)
+            self._create_endpoint(plan, facts)
+        return SageMakerEndpointHandle(self._clients, self, plan.endpoint_name)
+
+    def _make_way(self, name: str) -> None:
+        handle = SageMakerEndpointHandle(self._clients, self, name)
+        try:
+            status = handle.describe().status
+        except EndpointNotFoundError:
+            return
+        if status is not EndpointStatus.FAILED:
+            raise EndpointExistsError(
+                f"an endpoint called {name!r} is {status} on SageMaker in {self._clients.region}; use "
+                f"another endpoint_name, or delete it: aws sagemaker delete-endpoint --endpoint-name {name}"
+            )
+        _log.info("deleting a failed endpoint, whose name is asked for", endpoint=name)
+        handle.delete()
+
+    def _model(self, plan: EndpointPlan, carrier: Carrier, staging: Staging) -> tuple[str, str | None]:
+        """Return where the model's archive is on S3 and, for the older layout, its source."""
+        uri = plan.model.uri
+        if plan.source is None and uri.startswith("s3://") and uri.endswith(".tar.gz"):
+            return uri, None
+        with TemporaryDirectory(prefix="modelyard-") as scratch:
+            bundle = carrier.pack(Path(scratch))
+            model = staging.archive(bundle, "model", self.model_kms_key)
+            if plan.source is None or self.image_uri or not layout_is_old(plan.framework_version):
+                return model, None
+            unpacked = Path(scratch, "unpacked")
+            carrier.unpack(bundle.path, unpacked)
+            code = code_of_model(unpacked, Path(scratch))
+            return model, staging.archive(code, "source", self.model_kms_key)
+
+    def _create_endpoint(self, plan: EndpointPlan, facts: wire.ModelFacts) -> None:
+        """Create the three parts of an endpoint, or none of them. Raises `EndpointExistsError`."""
+        name = plan.endpoint_name
+        with ExitStack() as undo:
+            for kind, request in (
+                ("model", wire.create_model(plan, self, facts)),
+                ("endpoint-config", wire.create_endpoint_config(plan, self)),
+                ("endpoint", wire.create_endpoint(plan, self)),
+            ):
+                if not self._create(kind, request):
+                    raise EndpointExistsError(
+                        f"there is another {kind} called {name!r} in {self._clients.region}: use another "
+                        f"endpoint_name, or delete it: aws sagemaker delete-{kind} --{kind}-name {name}"
+                    )
+                undo.callback(self._undo, kind, name)
+            undo.pop_all()
+
+    def _create(self, kind: str, request: wire.Request) -> bool:
+        """Create something, and tell whether it was; it was not where its name is in use.
+
+        Of a request that was sent again, or whose answer never came, the first may have arrived: what is
+        there then is looked at.
+        """
+        try:
+            self._call("create", kind)(**request)
+        except Exception as error:
+            if may_have_arrived(error) and self._is_there(kind, request):
+                return True
+            if is_taken(error):
+                return False
+            raise
+        return True
+
+    def _is_there(self, kind: str, request: wire.Request) -> bool:
+        told = {name: value for name, value in request.items() if name not in _NOT_DESCRIBED}
+        try:
+            return _holds(self._call("describe", kind)(**{_NAMES[kind]: request[_NAMES[kind]]}), told)
+        except Exception:  # noqa: BLE001 - the error that led here says more
+            return False
+
+    def _call(self, verb: str, kind: str) -> Any:
+        return getattr(self._clients.sagemaker, f"{verb}_{kind.replace('-', '_')}")
+
+    def _undo(self, kind: str, name: str) -> None:
+        try:
+            self._call("delete", kind)(**{_NAMES[kind]: name})
+        except Exception as error:  # noqa: BLE001 - the error that led here is the one to be raised
+            way = f"aws sagemaker delete-{kind} --{kind}-name {name}"
+            _log.warning("created in vain", delete=way, error=str(error))
+
+    def endpoint(self, name: str) -> SageMakerEndpointHandle:
+        """Return the live endpoint of that name, whoever made it. Raises `EndpointNotFoundError`."""
+        handle = SageMakerEndpointHandle(self._clients, self, name)
+        description = handle.describe()
+        if description.status is EndpointStatus.FAILED:
+            raise EndpointNotFoundError(f"endpoint {name!r} has failed: {description.reason}")
+        return handle
+
+    def endpoints(self) -> Iterator[EndpointDescription]:
+        """Yield the newest endpoints, as many as ``list_limit``, the oldest first."""
+        with reporting("cannot list the endpoints", EndpointError):
+            names = self._newest("list_endpoints", "Endpoints", "EndpointName")
+        yield from self._described(lambda name: SageMakerEndpointHandle(self._clients, self, name), names)
+
+    # -- lists ---------------------------------------------------------------------------------
+
+    def _newest(self, method: str, member: str, key: str) -> list[str]:
+        """Return the names of the newest things, the oldest of them first."""
+        pages = self._clients.sagemaker.get_paginator(method).paginate(
+            SortBy="CreationTime",
+            SortOrder="Descending",
+            PaginationConfig={"MaxItems": self.list_limit, "PageSize": min(self.list_limit, 100)},
+        )
+        return [item[key] for page in pages for item in page[member]][::-1]
+
+    def _described(self, handle: Any, names: list[str]) -> Iterator[Any]:
+        def describe(name: str) -> Any:
+            try:
+                return handle(name).describe()
+            except ModelyardError as error:  # It may be gone by now, or be of a kind of its own.
+                _log.warning("cannot be shown", name=name, error=str(error))
+                return None
+
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            yield from filter(None, pool.map(describe, names))
+
+
+def _job_exists(name: str) -> JobExistsError:
+    return JobExistsError(
+        f"a training job called {name!r} exists, and SageMaker keeps the names of jobs: use another "
+        f"job_name, or PyTorch.attach({name!r}, backend='sagemaker')"
+    )
+
+
+def _given(source: SourceCode | None) -> str | None:
+    """Return where the source's archive is on S3; None where the image has a script of its own.
+
+    Raises `InvalidPlanError` for a source on S3 that is no archive, or would have to be repacked.
+    """
+    if source is None or not (source.source_dir or "").startswith("s3://"):
+        return None if source is None else _TO_BE_SENT
+    if not str(source.source_dir).endswith(ARCHIVE) or source.dependencies:
+        raise InvalidPlanError(
+            f"source_dir {source.source_dir!r}: on S3 it is an archive, .../sourcedir.tar.gz, with the "
+            "dependencies in it; or give a folder of this machine"
+        )
+    return source.source_dir
+
+
+def _trial(plan: TrainingPlan, image: str, region: str) -> wire.JobFacts:
+    """Return facts that are as good as any to see whether the service's request can be made of a plan."""
+    channels = {channel.name: channel.uri for channel in plan.channels}
+    return wire.JobFacts(image, "", region, _given(plan.source), "", channels)
+
+
+def _holds(found: Any, asked: Any) -> bool:
+    """Tell whether all that was asked for was found; the service adds what was left to it."""
+    if isinstance(asked, dict):
+        return isinstance(found, dict) and all(_holds(found.get(key), item) for key, item in asked.items())
+    if isinstance(asked, list):
+        alike = isinstance(found, list) and len(found) == len(asked)
+        return alike and all(map(_holds, found, asked))
+    return bool(found == asked)
