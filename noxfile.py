@@ -19,6 +19,8 @@ nox.options.sessions = ["tests", "lint", "typing", "imports"]
 CONSTRAINTS = ("-c", "constraints.txt")
 FULL_TESTS = ("moto[server]>=5.1", "playwright>=1.48", "schemathesis>=4")
 """Tests that need these are skipped where they are not installed."""
+AT_ONCE = ("-n", "auto")
+"""A test for each core; most of their time they wait for processes. `-n 0` after -- for one by one."""
 XLA = ("torch==2.9.0", "torch-xla==2.9.0")
 MUST_SHIP = (
     "modelyard/py.typed",
@@ -40,7 +42,7 @@ def quickstart(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole suite; arguments after -- go to pytest."""
     session.install(".[torch,aws,fast,test]", *FULL_TESTS, *CONSTRAINTS)
-    session.run("python", "-m", "pytest", *session.posargs, env=_mpich(session))
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs, env=_mpich(session))
 
 
 @nox.session
@@ -49,7 +51,7 @@ def no_torch(session: nox.Session) -> None:
     session.install(".[test]", *CONSTRAINTS)
     for absent in ("torch", "boto3"):
         session.run("python", "-c", f"import {absent}", success_codes=[1], silent=True)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *AT_ONCE, *session.posargs)
 
 
 @nox.session
