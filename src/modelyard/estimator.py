@@ -133,7 +133,7 @@ class Estimator:
         self.max_run = max_run
         self.metric_definitions = tuple(_metric(definition) for definition in metric_definitions or ())
         self.sagemaker_session = sagemaker_session
-        self._hyperparameters = dict(hyperparameters or {})
+        self._hyperparameters = {str(name): value for name, value in (hyperparameters or {}).items()}
         self._job_name = job_name
         chosen = backend or (place.backend.name if place and place.decides else None)
         self._asked = {"backend": chosen, "hardware": hardware, "launcher": launcher, "packager": packager}
@@ -523,7 +523,8 @@ def _source(
 
 def _strategy(distribution: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the option of a backend that needs the key of ``distribution``, and not the launcher alone."""
-    for key, options in (distribution or {}).items():
+    # What is no mapping is the plan's to refuse.
+    for key, options in distribution.items() if isinstance(distribution, Mapping) else ():
         if isinstance(options, Mapping) and options.get("enabled", True):
             library = next(iter(options), "") if key == "smdistributed" else ""
             return {"strategy": f"{key}.{library}" if library else key}

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,8 @@ class Model:
             hardware=hardware,
             **options,
         )
-        carrier = PluginCarrier.of(self.plugins, plan.packager, self._packing(plan))
+        source = partial(_here, plan.source, self.plugins)
+        carrier = PluginCarrier.of(self.plugins, plan.packager, self._packing(plan), source)
         handle = self.plugins.backends.create(plan.backend).deploy(plan, carrier)
         if wait:
             _await_service(handle, keywords.note(plan.backend))

@@ -285,7 +285,7 @@ class Predictor:
         if isinstance(data, str) and content_type.strip().lower().startswith("text/"):
             return data.encode("utf-8")  # A text is a document already, as SDK v2 has it.
         try:
-            return self._codecs.reading(content_type).encode(data)
+            return self._codecs.reading(content_type).encode(_typed(data, content_type))
         except EncodeError as error:
             raise EncodeError(f"cannot send the data as {content_type}: {error}") from error
 
@@ -350,6 +350,21 @@ def _content_type_of(serializer: object) -> str | None:
 def _accept_of(deserializer: object) -> str | None:
     accept = getattr(deserializer, "ACCEPT", None) or getattr(deserializer, "accept", None)
     return accept if accept is None or isinstance(accept, str) else ", ".join(accept)
+
+
+def _typed(data: Any, content_type: str) -> Any:
+    """Return lists of floats as float32 where NPY is sent: as they arrive by JSON and by CSV."""
+    first = data
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if first is data or type(first) is not float or content_type != NPY:
+        return data
+    import numpy as np
+
+    try:
+        return np.asarray(data, np.float32)
+    except (TypeError, ValueError):
+        return data  # The codec says what is wrong.
 
 
 def _bytes(body: object) -> bytes:

@@ -224,7 +224,14 @@ def delivering(project, script, modelyard_home):
 
 
 def programs(home, module):
-    return [process for process in processes_of(home) if module in " ".join(process.cmdline())]
+    return [process for process in processes_of(home) if module in command_of(process)]
+
+
+def command_of(process):
+    """Return the command line of a process; one that has just ended has none any more."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
 
 
 def test_interruption_comes_too_late_for_a_job_that_is_being_delivered(delivering):

@@ -2,19 +2,22 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
-from modelyard.core.contracts import Bundle, Packager, Storage
+from modelyard.core.contracts import Bundle, Packager, Splice, SplicingPackager, Storage
 from modelyard.core.errors import StorageError, did_you_mean
 from modelyard.core.manager import PluginManager
-from modelyard.core.plans import ProviderRef
+from modelyard.core.plans import ProviderRef, SourceCode
 from modelyard.core.redaction import without_login
 
 ARCHIVE = ".tar.gz"
+
+SourceHere = Callable[[Path], AbstractContextManager[SourceCode | None]]
+"""Gives the source of a plan with its files on this machine, those of other places in a folder."""
 
 
 @attrs.frozen
@@ -27,10 +30,20 @@ class PluginCarrier:
 
     @classmethod
     def of(
-        cls, plugins: PluginManager, packager: ProviderRef, packing: Callable[[Packager, Path], Bundle]
+        cls,
+        plugins: PluginManager,
+        packager: ProviderRef,
+        packing: Callable[[Packager, Path], Bundle],
+        source: SourceHere | None = None,
     ) -> "PluginCarrier":
-        """Return a carrier with the packager that a plan names."""
-        return cls(plugins, plugins.packagers.create(packager), packing)
+        """Return a carrier with the packager that a plan names.
+
+        With `source`, that of a model, it is a `SplicingCarrier` where the packager can splice.
+        """
+        made = plugins.packagers.create(packager)
+        if source is not None and isinstance(made, SplicingPackager):
+            return _SplicingPluginCarrier(plugins, made, packing, made, source)
+        return cls(plugins, made, packing)
 
     def pack(self, into: Path) -> Bundle:
         """Write the plan's archive into the folder `into`."""
@@ -51,6 +64,27 @@ class PluginCarrier:
     def prepare(self, uri: str) -> None:
         """Make sure that an upload below `uri` can succeed."""
         storage_for(self.plugins, uri).prepare(uri)
+
+
+@attrs.frozen
+class _SplicingPluginCarrier(PluginCarrier):
+    """A carrier that is a `SplicingCarrier` too. ``splicer``: the packager."""
+
+    splicer: SplicingPackager
+    source: SourceHere
+
+    def code_ends(self, head: bytes) -> int | None:
+        """Return how many bytes of an archive `splice` needs."""
+        return self.splicer.code_ends(head)
+
+    def splice(self, head: bytes, size: int, trailer: bytes, *, at_least: int = 0) -> Splice | None:
+        """Return what to put around a range of an archive to give it the plan's code."""
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="modelyard-") as scratch, self.source(Path(scratch)) as source:
+            if source is None:
+                return None
+            return self.splicer.splice(head, size, trailer, source, at_least=at_least)
 
 
 def storage_for(plugins: PluginManager, uri: str) -> Storage:

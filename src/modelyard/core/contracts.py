@@ -380,6 +380,45 @@ class Packager(Protocol):
         ...
 
 
+@attrs.frozen
+class Splice:
+    """A model archive with other code: `before`, the old archive's bytes from `start` to `stop`, and `after`.
+
+    ``digest`` and ``files``: those of a `Bundle` of it.
+    """
+
+    before: bytes
+    start: int
+    stop: int
+    after: bytes
+    digest: str
+    files: int
+
+
+@runtime_checkable
+class SplicingPackager(Protocol):
+    """A packager that can give an archive other code without having it: where ranges can be copied."""
+
+    def code_ends(self, head: bytes) -> int | None:
+        """Return how many bytes of a model archive have to be known to `splice` it.
+
+        `head`: its first 4 KiB. None where only reading all of the archive can tell what is in it.
+        """
+        ...
+
+    def splice(
+        self, head: bytes, size: int, trailer: bytes, source: SourceCode, *, at_least: int = 0
+    ) -> Splice | None:
+        """Return what to put around a range of a model archive so that `source` is its code.
+
+        `head`: its first `code_ends` bytes; `size`: of all of it; `trailer`: its last 8 bytes;
+        `at_least`: bytes to put before the range. The result is what `pack_model` makes, with the same
+        digest. None where only reading all of the archive can tell whether that is right. Raises
+        `PackagingError`.
+        """
+        ...
+
+
 class Storage(Protocol):
     """One or more URI schemes: trees and objects, in and out."""
 
@@ -562,6 +601,19 @@ class Carrier(Protocol):
         ...
 
 
+@runtime_checkable
+class SplicingCarrier(Protocol):
+    """A carrier that can give a model archive other code where it is, instead of `Carrier.pack`."""
+
+    def code_ends(self, head: bytes) -> int | None:
+        """Return how many bytes of an archive `splice` needs, None where it is to be packed."""
+        ...
+
+    def splice(self, head: bytes, size: int, trailer: bytes, *, at_least: int = 0) -> Splice | None:
+        """Return what to put around a range of an archive to make the plan's, as of `SplicingPackager`."""
+        ...
+
+
 class Backend(Protocol):
     """Where jobs and endpoints run."""
 
@@ -645,6 +697,9 @@ __all__ = [
     "ReloadableEndpoint",
     "Resources",
     "SourceCode",
+    "Splice",
+    "SplicingCarrier",
+    "SplicingPackager",
     "Storage",
     "WorkerHardware",
 ]

@@ -1,5 +1,6 @@
 """URIs, paths, and which storage and packager move a plan's files."""
 
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import attrs
@@ -8,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.carrier import PluginCarrier, as_uri, local_path, storage_for
-from modelyard.core.contracts import Bundle
+from modelyard.core.contracts import Bundle, Splice, SplicingCarrier
 from modelyard.core.errors import ProviderConflictError, StorageError, UnknownProviderError
 from modelyard.core.manager import PluginManager
-from modelyard.core.plans import ProviderRef
+from modelyard.core.plans import ProviderRef, SourceCode
+
+SPLICE = Splice(b"", 1, 2, b"", "", 1)
 
 
 @pytest.fixture
@@ -54,10 +57,20 @@ def manager(plugin, calls):
         def unpack(self, archive, into):
             calls.append(("unpack", archive, into))
 
+    class NotedSplicer(NotedPackager):
+        name = "splicer"
+
+        def code_ends(self, head):
+            return len(head) + self.level
+
+        def splice(self, head, size, trailer, source, *, at_least=0):
+            calls.append(("splice", head, size, trailer, source, at_least))
+            return SPLICE
+
     manager = PluginManager()
     hooks = {
         "modelyard_register_storages": lambda: [NotedStorage],
-        "modelyard_register_packagers": lambda: [NotedPackager],
+        "modelyard_register_packagers": lambda: [NotedPackager, NotedSplicer],
     }
     manager.register(plugin(**hooks), "noted")
     return manager
@@ -87,6 +100,37 @@ def test_each_call_reaches_its_provider(carrier, calls, tmp_path):
         ("upload", tmp_path, "noteds://x/z"),
         ("prepare", "noted://x"),
     ]
+
+
+def test_a_packager_that_splices_has_the_plans_source_for_it(manager, calls):
+    folders = []
+
+    @contextmanager
+    def source(folder):
+        folders.append(folder)
+        assert folder.is_dir()
+        yield SourceCode("inference.py")
+
+    ref = ProviderRef("splicer", {"level": 9})
+    carrier = PluginCarrier.of(manager, ref, lambda packager, into: packager.pack_source(None, into), source)
+    assert isinstance(carrier, SplicingCarrier)
+    assert carrier.code_ends(b"12") == 11
+    assert carrier.splice(b"12", 3, b"4", at_least=5) is SPLICE
+    assert calls == [("splice", b"12", 3, b"4", SourceCode("inference.py"), 5)]
+    assert not folders[0].exists()
+    assert carrier.pack(Path("out")).path == Path("out/level-9")
+
+
+def test_without_source_nothing_is_spliced(manager, calls):
+    carrier = PluginCarrier.of(manager, ProviderRef("splicer"), lambda *_: None, lambda folder: nullcontext())
+    assert carrier.splice(b"12", 3, b"4") is None
+    assert calls == []
+
+
+@pytest.mark.parametrize(("packager", "source"), [("noted", lambda folder: nullcontext()), ("splicer", None)])
+def test_what_cannot_splice_does_not_say_it_can(manager, packager, source):
+    carrier = PluginCarrier.of(manager, ProviderRef(packager), lambda *_: None, source)
+    assert not isinstance(carrier, SplicingCarrier)
 
 
 def test_a_packager_that_is_not_there(manager):

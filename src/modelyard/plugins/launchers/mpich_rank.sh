@@ -5,16 +5,20 @@
 python=$1
 shift
 
+rank= told=
+# As TERM, because what a shell starts in the background ignores INT.
+trap 'told=1; [ -z "$rank" ] || kill -TERM "$rank" 2>/dev/null' TERM INT
 "$@" <&0 &
 rank=$!
-# As TERM, because what a shell starts in the background ignores INT.
-trap 'kill -TERM "$rank" 2>/dev/null' TERM INT
+[ -z "$told" ] || kill -TERM "$rank" 2>/dev/null
 wait "$rank"
 status=$?
-# A signal ends the wait and not the rank.
-while kill -0 "$rank" 2>/dev/null; do
+# A signal ends the wait and not the rank, or comes when there is nothing more to wait for (127).
+while [ -n "$told" ]; do
+    told=
     wait "$rank"
-    status=$?
+    again=$?
+    [ "$again" -eq 127 ] || status=$again
 done
 [ "$status" -eq 0 ] && exit 0
 echo "modelyard: rank ${PMI_RANK:-0} ended with status $status" >&2

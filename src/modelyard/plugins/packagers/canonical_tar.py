@@ -19,7 +19,7 @@ from typing import BinaryIO, Self
 
 import attrs
 
-from modelyard.core.contracts import Bundle
+from modelyard.core.contracts import Bundle, Splice
 from modelyard.core.errors import PackagingError
 from modelyard.plugins.packagers.deflate import Compressor, compressor, crc32
 from modelyard.plugins.packagers.entries import Entry, EntryKind, Names, is_below, name_fault, shown
@@ -30,7 +30,6 @@ from modelyard.plugins.packagers.splice import (
     HEADER_SIZE,
     Index,
     Prefix,
-    Splice,
     neutral_entry,
     padding,
     unindexed_header,

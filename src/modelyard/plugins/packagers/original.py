@@ -18,6 +18,7 @@ from modelyard.plugins.packagers.safe_tar import Limits, entries_in, opened
 from modelyard.plugins.packagers.splice import (
     CODE,
     HEADER_SIZE,
+    MAX_CODE,
     MAX_HEADER,
     TRAILER_SIZE,
     Index,
@@ -25,9 +26,6 @@ from modelyard.plugins.packagers.splice import (
     parse_index,
 )
 from modelyard.plugins.packagers.tar_reader import ArchiveStream
-
-_MAX_CODE = 64 << 20
-"""Bytes of code that are held in memory. With more, an archive is rewritten in its own order."""
 
 
 @attrs.frozen
@@ -60,7 +58,7 @@ def examine(model: Path, limits: Limits, *, whole_code: bool) -> Original:
 def _by_index(model: Path, file: BinaryIO, status: os.stat_result, limits: Limits) -> Original | None:
     """Return what the index says, where all that it says about the code is true."""
     index = parse_index(file.read(MAX_HEADER))
-    if index is None or max(index.prefix, index.prefix_raw) > _MAX_CODE:
+    if index is None or index.has_much_code:
         return None
     file.seek(max(0, status.st_size - TRAILER_SIZE))
     if not index.fits(status.st_size, file.read(TRAILER_SIZE)):
@@ -145,7 +143,7 @@ class Code:
         if not is_below(entry.name, (CODE,)) or (entry.name == CODE and entry.kind is not EntryKind.FOLDER):
             return False
         self._size += entry.size
-        if self._size > _MAX_CODE or (entry.kind is EntryKind.LINK and entry.target not in self._entries):
+        if self._size > MAX_CODE or (entry.kind is EntryKind.LINK and entry.target not in self._entries):
             return False
         self._entries[entry.name] = self._held(entry)
         return True

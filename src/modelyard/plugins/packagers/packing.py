@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import attrs
 
-from modelyard.core.contracts import Bundle
+from modelyard.core.contracts import Bundle, Splice
 from modelyard.core.errors import PackagingError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import SourceCode
@@ -27,7 +27,7 @@ from modelyard.plugins.packagers.manifest import (
 )
 from modelyard.plugins.packagers.original import code_in, examine
 from modelyard.plugins.packagers.safe_tar import Limits, read_archive, unpack_archive
-from modelyard.plugins.packagers.splice import CODE, HEADER_SIZE, Splice, parse_index
+from modelyard.plugins.packagers.splice import CODE, HEADER_SIZE, parse_index
 
 _MUCH_SOURCE = 50_000_000
 
@@ -76,7 +76,7 @@ class Packing:
     ) -> Splice | None:
         """Return what gives an archive that is elsewhere other code (see `TarballPackager.splice`)."""
         index = parse_index(head)
-        if index is None or len(head) < index.start or not index.fits(size, trailer):
+        if index is None or index.has_much_code or len(head) < index.start or not index.fits(size, trailer):
             return None
         old = code_in(head[HEADER_SIZE : index.start], index, archive, self.limits)
         if old is None:

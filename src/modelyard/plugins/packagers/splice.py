@@ -31,6 +31,8 @@ import attrs
 CODE = "code"
 HEADER_SIZE = 10 + 192
 TRAILER_SIZE = 8
+MAX_CODE = 64 << 20
+"""Bytes of code that are held in memory."""
 MAX_HEADER = 4096
 """Bytes from which `parse_index` can tell."""
 
@@ -101,6 +103,11 @@ class Index:
         """Bytes of the archive."""
         return self.stop + TRAILER_SIZE
 
+    @property
+    def has_much_code(self) -> bool:
+        """Whether it says that there is more code than is held in memory."""
+        return max(self.prefix, self.prefix_raw) > MAX_CODE
+
     def fits(self, size: int, trailer: bytes) -> bool:
         """Tell whether an archive of this size and with these last bytes can be the one described."""
         return size == self.size and trailer == self.trailer
@@ -108,21 +115,6 @@ class Index:
     def with_prefix(self, prefix: Prefix, files: int) -> "Index":
         """Return the index of the archive with this prefix, of so many files, before the same body."""
         return attrs.evolve(self, prefix=len(prefix.deflated), prefix_raw=prefix.raw, prefix_files=files)
-
-
-@attrs.frozen
-class Splice:
-    """An archive with other code: `before`, the old archive's bytes from `start` to `stop`, and `after`.
-
-    ``digest`` and ``files``: those of a `Bundle` of it.
-    """
-
-    before: bytes
-    start: int
-    stop: int
-    after: bytes
-    digest: str
-    files: int
 
 
 def parse_index(head: bytes) -> Index | None:

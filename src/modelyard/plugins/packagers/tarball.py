@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from modelyard.core.contracts import Bundle
+from modelyard.core.contracts import Bundle, Splice
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.plans import SourceCode
 
 if TYPE_CHECKING:
     from modelyard.plugins.packagers.packing import Packing
     from modelyard.plugins.packagers.safe_tar import Limits
-    from modelyard.plugins.packagers.splice import Splice
 
 
 def _check_level(_packager: object, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -76,11 +75,11 @@ class TarballPackager:
         from modelyard.plugins.packagers.splice import parse_index
 
         index = parse_index(head)
-        return index.start if index else None
+        return index.start if index and not index.has_much_code else None
 
     def splice(
         self, head: bytes, size: int, trailer: bytes, source: SourceCode, *, at_least: int = 0
-    ) -> "Splice | None":
+    ) -> Splice | None:
         """Return what to put around a range of a model archive, wherever it is, to give it other code.
 
         `head`: its first `code_ends` bytes; `size`: of all of it; `trailer`: its last 8 bytes;

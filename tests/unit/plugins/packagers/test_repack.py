@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from modelyard.core.errors import PackagingError, UnsafeArchiveError
 from modelyard.core.plans import SourceCode
-from modelyard.plugins.packagers import deflate, original
+from modelyard.plugins.packagers import deflate, original, splice
 from modelyard.plugins.packagers.canonical_tar import write_spliced
 from modelyard.plugins.packagers.original import examine
 from modelyard.plugins.packagers.splice import (
@@ -239,19 +239,19 @@ def remote(packager, archive, files, tmp_path, *, script=False, **options):
     head = data[: packager.code_ends(data[:4096])]
     src = write_tree(new_folder(tmp_path), files)
     source = SourceCode(str(src / "inference.py")) if script else SourceCode("inference.py", str(src))
-    splice = packager.splice(head, len(data), data[-8:], source, **options)
-    return splice, splice.before + data[splice.start : splice.stop] + splice.after
+    made = packager.splice(head, len(data), data[-8:], source, **options)
+    return made, made.before + data[made.start : made.stop] + made.after
 
 
 @pytest.mark.parametrize("script", [True, False])
 def test_splice_elsewhere_gives_what_packing_here_does(packager, repack, content, tmp_path, script):
     first = repack(foreign(tmp_path / "m.tar.gz", *MODEL), CODE)
-    splice, made = remote(packager, first, LATER, tmp_path / "1", script=script)
+    plain, made = remote(packager, first, LATER, tmp_path / "1", script=script)
     assert made == repack(first, LATER, script=script).read_bytes()
-    assert splice.files == len(WEIGHTS) + (2 if script else 1)
+    assert plain.files == len(WEIGHTS) + (2 if script else 1)
     padded, made = remote(packager, first, LATER, tmp_path / "2", script=script, at_least=5 << 20)
     assert 5 << 20 <= len(padded.before) < (5 << 20) + 5
-    assert padded.digest == splice.digest
+    assert padded.digest == plain.digest
     (tmp_path / "padded.tar.gz").write_bytes(made)
     assert content(tmp_path / "padded.tar.gz") == expected(WEIGHTS, CODE | LATER if script else LATER)
     _, again = remote(packager, tmp_path / "padded.tar.gz", LATER, tmp_path / "3", script=True)
@@ -260,10 +260,10 @@ def test_splice_elsewhere_gives_what_packing_here_does(packager, repack, content
 
 def test_splice_elsewhere_has_the_digest_of_a_bundle(packager, tmp_path):
     model = packager.pack_model(foreign(tmp_path / "m.tar.gz", *MODEL), None, tmp_path / "o").path
-    splice, _ = remote(packager, model, CODE, tmp_path / "s")
+    made, _ = remote(packager, model, CODE, tmp_path / "s")
     source = SourceCode("inference.py", str(tmp_path / "s"))
     bundle = packager.pack_model(model, source, tmp_path / "here")
-    assert (splice.digest, splice.files) == (bundle.digest, bundle.files)
+    assert (made.digest, made.files) == (bundle.digest, bundle.files)
 
 
 @pytest.mark.parametrize("change", ["head", "size", "trailer", "prefix"])
@@ -430,7 +430,7 @@ def test_file_called_code(packager, repack, content, tmp_path):
 
 def test_more_code_than_is_held_in_memory(repack, content, tmp_path, monkeypatch):
     first = repack(foreign(tmp_path / "m.tar.gz", *MODEL, file("code/big", bytes(5000))), LATER, script=True)
-    monkeypatch.setattr(original, "_MAX_CODE", 4000)
+    monkeypatch.setattr(original, "MAX_CODE", 4000)
     second = repack(first, CODE, script=True)
     assert content(second) == expected(WEIGHTS, {"inference.py": b"new\n", "big": bytes(5000)})
     third = repack(first, CODE)
@@ -439,9 +439,18 @@ def test_more_code_than_is_held_in_memory(repack, content, tmp_path, monkeypatch
 
 def test_index_of_much_code_is_not_followed(repack, content, tmp_path, monkeypatch):
     first = repack(foreign(tmp_path / "m.tar.gz", *MODEL), CODE)
-    monkeypatch.setattr(original, "_MAX_CODE", index_of(first).prefix_raw - 1)
+    monkeypatch.setattr(splice, "MAX_CODE", index_of(first).prefix_raw - 1)
     monkeypatch.setattr(original, "_prefix", None)
     assert content(repack(first, LATER)) == expected(WEIGHTS, LATER)
+
+
+def test_index_of_much_code_is_not_followed_elsewhere(packager, repack, tmp_path, monkeypatch):
+    data = repack(foreign(tmp_path / "m.tar.gz", *MODEL), CODE).read_bytes()
+    source = SourceCode("inference.py", str(write_tree(tmp_path / "s", LATER)))
+    head = data[: packager.code_ends(data[:4096])]
+    monkeypatch.setattr(splice, "MAX_CODE", parse_index(data).prefix_raw - 1)
+    assert packager.code_ends(data[:4096]) is None
+    assert packager.splice(head, len(data), data[-8:], source) is None
 
 
 def test_too_many_files_in_sum(tmp_path):

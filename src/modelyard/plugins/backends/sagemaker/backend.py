@@ -28,8 +28,9 @@ from modelyard.plugins.backends.sagemaker.clients import Clients, is_taken, may_
 from modelyard.plugins.backends.sagemaker.endpoint import SageMakerEndpointHandle
 from modelyard.plugins.backends.sagemaker.images import inference_image, layout_is_old, training_image
 from modelyard.plugins.backends.sagemaker.job import SageMakerJobHandle
+from modelyard.plugins.backends.sagemaker.s3_repack import repacked
 from modelyard.plugins.backends.sagemaker.settings import Settings
-from modelyard.plugins.backends.sagemaker.staging import Staging, check_on_s3, code_of_model
+from modelyard.plugins.backends.sagemaker.staging import Staging, check_on_s3, in_older_layout
 
 _PARALLEL = 8
 _TO_BE_SENT = ""
@@ -185,15 +186,22 @@ class SageMakerBackend(Settings):
         uri = plan.model.uri
         if plan.source is None and uri.startswith("s3://") and uri.endswith(".tar.gz"):
             return uri, None
+        has_code_inside = (
+            plan.source is None or bool(self.image_uri) or not layout_is_old(plan.framework_version)
+        )
+        if has_code_inside and (made := repacked(staging, carrier, uri, self.model_kms_key)):
+            return made, None
         with TemporaryDirectory(prefix="modelyard-") as scratch:
             bundle = carrier.pack(Path(scratch))
-            model = staging.archive(bundle, "model", self.model_kms_key)
-            if plan.source is None or self.image_uri or not layout_is_old(plan.framework_version):
-                return model, None
+            if has_code_inside:
+                return staging.archive(bundle, "model", self.model_kms_key), None
             unpacked = Path(scratch, "unpacked")
             carrier.unpack(bundle.path, unpacked)
-            code = code_of_model(unpacked, Path(scratch))
-            return model, staging.archive(code, "source", self.model_kms_key)
+            model, code = in_older_layout(unpacked, Path(scratch))
+            return (
+                staging.archive(model, "model", self.model_kms_key),
+                staging.archive(code, "source", self.model_kms_key),
+            )
 
     def _create_endpoint(self, plan: EndpointPlan, facts: wire.ModelFacts) -> None:
         """Create the three parts of an endpoint, or none of them. Raises `EndpointExistsError`."""

@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping
 
 from modelyard.core.errors import InvalidPlanError, did_you_mean
+from modelyard.core.log import get_logger
+
+_log = get_logger(__name__)
 
 _TRAINING, _INFERENCE, _WITH_ACCELERATOR = "training", "inference", "inference-eia"
 
@@ -126,10 +129,8 @@ def _image(
     region: str,
 ) -> str:
     if version is None:
-        raise InvalidPlanError(
-            "SageMaker runs a container image: say which PyTorch, as framework_version='2.5.1', or give the "
-            "image as image_uri"
-        )
+        version = _newest(known, python)
+        _log.warning("no framework_version was given: the newest of AWS's images is taken", version=version)
     if _ELSEWHERE.match(region):
         raise InvalidPlanError(f"AWS's images in {region} are not known here: give one as image_uri")
     full = _full(version, known)
@@ -150,6 +151,12 @@ def _image(
         account, repository = _OLD_ACCOUNTS.get(region, _OLD_ACCOUNT), "sagemaker-pytorch"
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     return f"{account}.dkr.ecr.{region}.{domain}/{repository}:{tag}"
+
+
+def _newest(known: Mapping[str, tuple[str, ...]], python: str | None) -> str:
+    """Return the newest version that is for training and serving, and has that Python if any has it."""
+    both = [version for version in known if version not in TRAINING_ONLY]
+    return next((version for version in reversed(both) if python in known[version]), both[-1])
 
 
 def _full(version: str, known: Mapping[str, object]) -> str:

@@ -84,14 +84,19 @@ class Staging:
 
     def archive(self, bundle: Bundle, kind: str, key: str | None) -> str:
         """Upload an archive below a folder of its digest, unless it is there; return its URI."""
-        uri = f"{self.base}/{kind}/{bundle.digest}/{bundle.path.name}"
+        uri = self.uri_of(bundle.digest, kind, bundle.path.name)
         with reporting(f"cannot upload {bundle.path.name} to {uri}", StorageError):
-            if not self._is_there(uri):
+            if not self.is_there(uri):
                 self._upload(bundle.path, uri, key)
         return uri
 
-    def _is_there(self, uri: str) -> bool:
-        bucket, name = _split(uri)
+    def uri_of(self, digest: str, kind: str, name: str) -> str:
+        """Return where an archive of that content is, or is to be put."""
+        return f"{self.base}/{kind}/{digest}/{name}"
+
+    def is_there(self, uri: str) -> bool:
+        """Tell whether there is an object that these credentials may see."""
+        bucket, name = split(uri)
         try:
             self.clients.s3.head_object(Bucket=bucket, Key=name)
         except self.clients.s3.exceptions.ClientError as error:
@@ -116,9 +121,8 @@ class Staging:
         under_way: list[Any] = []
 
         def send(path: Path, uri: str, key: str | None) -> None:
-            bucket, name = _split(uri)
-            encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
-            under_way.append(manager.upload(str(path), bucket, name, extra_args=encrypted))
+            bucket, name = split(uri)
+            under_way.append(manager.upload(str(path), bucket, name, extra_args=encryption(key)))
 
         config = TransferConfig(preferred_transfer_client="classic")
         with create_transfer_manager(self.clients.s3, config) as manager:
@@ -168,7 +172,7 @@ class Staging:
     def _remove(self, uris: list[str]) -> None:
         """Remove objects again. What cannot be removed is told, with the way to do it."""
         for uri in uris:
-            bucket, name = _split(uri)
+            bucket, name = split(uri)
             try:
                 self.clients.s3.delete_object(Bucket=bucket, Key=name)
             except Exception as error:  # noqa: BLE001 - the error that led here is the one to be raised
@@ -212,7 +216,13 @@ def check_on_s3(what: str, uri: str | None) -> None:
         raise InvalidPlanError(f"{what} of a job on SageMaker is on S3, 's3://bucket/prefix', not {uri!r}")
 
 
-def _split(uri: str) -> tuple[str, str]:
+def encryption(key: str | None) -> dict[str, str]:
+    """Return what a request that makes an object says of a key of KMS."""
+    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of an object's URI."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 
@@ -240,16 +250,27 @@ def _walk(path: Path, trail: tuple[str, ...]) -> Iterator[Path]:
         raise StorageError(f"'{path}' is a socket, a pipe, a device or a link to nothing, and no file")
 
 
-def code_of_model(model: Path, into: Path) -> Bundle:
-    """Return the ``code`` folder of an unpacked model as ``sourcedir.tar.gz``, for the older layout."""
+def in_older_layout(model: Path, into: Path) -> tuple[Bundle, Bundle]:
+    """Return an unpacked model as two archives, as PyTorch 1.1 has them: its files, and its code."""
+    files = sorted(path for path in model.iterdir() if path.name != "code")
+    return (
+        _archived(into / "older" / "model.tar.gz", {path.name: path for path in files}),
+        _archived(into / "older" / "sourcedir.tar.gz", {".": model / "code"}),
+    )
+
+
+def _archived(archive: Path, items: Mapping[str, Path]) -> Bundle:
     import hashlib
     import tarfile
 
-    archive = into / "sourcedir.tar.gz"
+    archive.parent.mkdir(exist_ok=True)
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-        tar.add(model / "code", arcname=".", filter=_plain)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    return Bundle(archive, digest, len(list((model / "code").rglob("*"))), archive.stat().st_size)
+        for name, path in items.items():
+            tar.add(path, name, filter=_plain)
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    count = sum(1 for path in items.values() for file in (path, *path.rglob("*")) if file.is_file())
+    return Bundle(archive, digest, count, archive.stat().st_size)
 
 
 def _plain(entry: Any) -> Any:

@@ -48,7 +48,6 @@ def test_an_image_for_elastic_inference():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((None, None, "ml.m5.xlarge", "us-east-1"), "say which PyTorch, as framework_version"),
         (("9.9", None, "ml.m5.xlarge", "us-east-1"), "no training image of AWS's.*'9.9'.*image_uri"),
         (("2.5.1", "py2", "ml.m5.xlarge", "us-east-1"), "has py311, not py2.*image_uri"),
         (("2.5.1", None, "ml.trn1.2xlarge", "us-east-1"), "Neuron SDK: give its URI as image_uri"),
@@ -70,3 +69,9 @@ def test_versions_that_aws_has_for_training_alone_are_told_apart():
 @pytest.mark.parametrize(("version", "old"), [("1.1", True), ("1.1.0", True), ("1.2", False), (None, False)])
 def test_the_layout_of_models_changed_with_1_2(version, old):
     assert layout_is_old(version) is old
+
+
+@pytest.mark.parametrize(("python", "tag"), [(None, "2.6.0-cpu-py312"), ("py3", "1.8.1-cpu-py3")])
+def test_without_a_version_it_is_the_newest_that_trains_and_serves(python, tag):
+    for image in (training_image, inference_image):
+        assert image(None, python, "ml.m5.xlarge", "us-east-1").endswith(f":{tag}")
