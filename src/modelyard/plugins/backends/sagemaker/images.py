@@ -51,6 +51,9 @@ TRAINING_ONLY = ("2.7.1", "2.8.0")
 WITH_ACCELERATOR = ("1.3.1", "1.5.1")
 """Versions for Elastic Inference, of Python 3."""
 
+FOR_TRAINIUM: Mapping[str, str] = {"1.11.0": "1.11.0-neuron-py38-sdk2.4.0-ubuntu20.04"}
+"""The tags of the images with AWS's Neuron SDK, which are for training on ``ml.trn*``."""
+
 OF_THE_TOOLKITS_OWN = ("0.4.0", "1.0.0", "1.1.0")
 """Images from before the Deep Learning Containers: of another registry, for models of the older layout."""
 
@@ -95,6 +98,7 @@ _OLD_ACCOUNTS = {
 
 _ELSEWHERE = re.compile(r"(us-iso|eu-iso|eusc-)")
 _NEURON = re.compile(r"ml\.(trn|inf)\d")
+_TRAINIUM = re.compile(r"ml\.trn\d")
 _GRAVITON = re.compile(r"ml\.[cmrt]\d+g[a-z]*\.")
 _GPU = re.compile(r"ml\.[pg]\d")
 
@@ -145,8 +149,11 @@ def _image(
             f"AWS's image of PyTorch {full} has {' or '.join(pythons)}, not {python}: change py_version, or "
             "give an image as image_uri"
         )
-    tag = f"{full}-{_processor(instance_type)}-{python or pythons[-1]}"
     account, repository = _ACCOUNTS.get(region, _ACCOUNT), f"pytorch-{scope}"
+    if scope == _TRAINING and full in FOR_TRAINIUM and _TRAINIUM.match(instance_type):
+        tag, repository = FOR_TRAINIUM[full], f"{repository}-neuron"
+    else:
+        tag = f"{full}-{_processor(instance_type)}-{python or pythons[-1]}"
     if full in OF_THE_TOOLKITS_OWN:
         account, repository = _OLD_ACCOUNTS.get(region, _OLD_ACCOUNT), "sagemaker-pytorch"
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -59,7 +59,7 @@ _LAUNCHER_OPTIONS = {
     "sagemaker_mpi_custom_mpi_options": "custom_mpi_options",
     "sagemaker_distributed_dataparallel_custom_mpi_options": "custom_mpi_options",
 }
-_TAG = re.compile(r":(\d+\.\d+(?:\.\d+)?)-(?:cpu|gpu)-(py\d+)")
+_TAG = re.compile(r":(\d+\.\d+(?:\.\d+)?)-(?:cpu|gpu|neuron)-(py\d+)")
 
 
 # -- jobs --------------------------------------------------------------------------------------

@@ -35,6 +35,16 @@ def test_an_image_for_training(arguments, uri):
     assert training_image(*arguments) == uri
 
 
+def test_an_image_for_trainium():
+    uri = (
+        "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
+        "pytorch-training-neuron:1.11.0-neuron-py38-sdk2.4.0-ubuntu20.04"
+    )
+    assert training_image("1.11", "py38", "ml.trn1.2xlarge", "us-east-1") == uri
+    with pytest.raises(InvalidPlanError, match="Neuron SDK: give its URI as image_uri"):
+        inference_image("1.11", "py38", "ml.inf1.xlarge", "us-east-1")
+
+
 def test_an_image_for_an_endpoint():
     uri = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-cpu-py312"
     assert inference_image("2.6", "py312", "ml.c5.xlarge", "us-east-1") == uri
