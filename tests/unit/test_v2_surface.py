@@ -427,6 +427,7 @@ def test_logs_as_v2_spells_it(estimator, capsys, logs, shown):
     assert ("a line" in capsys.readouterr().out) is shown
 
 
+@pytest.mark.torch
 def test_code_for_v1_trains_serves_and_predicts_here(plugins, scripts, modelyard_home, tmp_path, monkeypatch):
     """Every name of it is one of SDK v1."""
     (tmp_path / "data").mkdir()
