@@ -13,7 +13,7 @@ from modelyard.core.contracts import Host
 from modelyard.core.errors import InvalidPlanError, UserCodeError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import Resources
-from modelyard.hardware import batches, detection, modules, process_group, tensors
+from modelyard.hardware import batches, detection, modules, options, process_group, tensors
 
 if TYPE_CHECKING:
     import torch
@@ -56,12 +56,7 @@ class CudaHardware:
 
     autocast: str = attrs.field(default="", validator=_check_choice)
     compile: str = attrs.field(default="", validator=_check_choice)
-    cuda_graphs: bool = attrs.field(default=False)
-
-    @cuda_graphs.validator
-    def _check_graphs(self, attribute: "attrs.Attribute[bool]", value: object) -> None:
-        if not isinstance(value, bool):
-            raise InvalidPlanError(f"{attribute.name} is True or False, not {value!r}")
+    cuda_graphs: bool = options.switch()
 
     def device_count(self) -> int:
         """Return how many GPUs ``CUDA_VISIBLE_DEVICES`` leaves of those that the driver lists."""

@@ -10,7 +10,7 @@ import attrs
 
 from modelyard.core.contracts import Command, Host
 from modelyard.core.errors import InvalidPlanError
-from modelyard.hardware import detection, modules, process_group, tensors
+from modelyard.hardware import detection, modules, options, process_group, tensors
 from modelyard.hardware.detection import CPU_RUNTIME
 
 if TYPE_CHECKING:
@@ -42,12 +42,7 @@ class TrainiumHardware:
     collectives: ClassVar[tuple[str, ...]] = ("xla", "gloo")
     instance_types: ClassVar[tuple[str, ...]] = ("ml.trn*", "ml.inf*")
 
-    parallel_compile: bool = attrs.field(default=False)
-
-    @parallel_compile.validator
-    def _check_switch(self, attribute: "attrs.Attribute[bool]", value: object) -> None:
-        if not isinstance(value, bool):
-            raise InvalidPlanError(f"{attribute.name} is True or False, not {value!r}")
+    parallel_compile: bool = options.switch()
 
     def device_count(self) -> int:
         """Return how many processes can have a core of their own; 1 on the CPU."""

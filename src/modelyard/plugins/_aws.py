@@ -6,6 +6,7 @@ are found by its own chain: the options, ``AWS_*`` variables, ``~/.aws``, the ro
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,20 @@ class Aws:
     def account(self) -> str:
         """Return the number of the account that the credentials belong to."""
         return cast(str, self.client("sts").get_caller_identity()["Account"])
+
+
+def default_bucket(region: str, account: str) -> str:
+    """Return the name of the bucket that SageMaker's tools make for an account in a region."""
+    return f"sagemaker-{region}-{account}"
+
+
+def default_owner(bucket: str) -> str:
+    """Return the account that the name of a default bucket ends with; empty for any other name.
+
+    Anybody can take such a name before its account does.
+    """
+    named = re.fullmatch(r"sagemaker-[a-z0-9-]+-([0-9]{12})", bucket)
+    return named[1] if named else ""
 
 
 def _surroundings() -> frozenset[tuple[str, str]]:

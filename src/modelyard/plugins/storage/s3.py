@@ -10,7 +10,7 @@ import attrs
 
 from modelyard.core.errors import InvalidPlanError, StorageError, did_you_mean
 from modelyard.core.log import get_logger
-from modelyard.plugins._aws import Aws, code_of, is_foreseen, reporting
+from modelyard.plugins._aws import Aws, code_of, default_bucket, is_foreseen, reporting
 from modelyard.plugins.storage.s3_download import Downloads
 from modelyard.plugins.storage.s3_places import (
     FORBIDDEN,
@@ -190,7 +190,7 @@ class S3Storage:
 
     def _default_name(self) -> str:
         aws = attrs.evolve(self._aws, endpoint_url="")
-        return f"sagemaker-{region}-{aws.account()}" if (region := aws.region_name) else ""
+        return default_bucket(region, aws.account()) if (region := aws.region_name) else ""
 
     def _make_bucket(self, place: Place) -> None:
         region = self._aws.region_name

@@ -8,7 +8,7 @@ import attrs
 
 from modelyard.core.errors import StorageError, did_you_mean
 from modelyard.core.redaction import without_login
-from modelyard.plugins._aws import code_of
+from modelyard.plugins._aws import code_of, default_owner
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 """Codes for an object that is not there."""
@@ -17,7 +17,6 @@ FORBIDDEN = frozenset({"403", "AccessDenied", "AllAccessDisabled"})
 
 NO_BUCKET = "NoSuchBucket"
 
-_DEFAULT_BUCKET = re.compile(r"sagemaker-[a-z0-9-]+-([0-9]{12})")
 _SHOWN = 3
 
 
@@ -104,12 +103,8 @@ class Place:
 
     @property
     def default_owner(self) -> str:
-        """The account that SageMaker's name for a default bucket ends with; empty for any other name.
-
-        Anybody can take such a name before its account does.
-        """
-        named = _DEFAULT_BUCKET.fullmatch(self.bucket)
-        return named[1] if named else ""
+        """The account whose default bucket it is by its name; empty for any other name."""
+        return default_owner(self.bucket)
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from modelyard.core.carrier import ARCHIVE
 from modelyard.core.contracts import Carrier, Splice, SplicingCarrier
 from modelyard.core.errors import ModelyardError, StorageError
 from modelyard.core.log import get_logger
-from modelyard.plugins._aws import code_of, is_foreseen
+from modelyard.plugins._aws import code_of, default_owner, is_foreseen
 from modelyard.plugins.backends.sagemaker.clients import reporting
 from modelyard.plugins.backends.sagemaker.staging import Staging, encryption, split
 
@@ -34,7 +34,6 @@ _NOT_COPIED = frozenset(
     {"PreconditionFailed", "412", "AccessDenied", "403", "InvalidRequest", "NotImplemented", "501"}
 )
 """The archive has changed meanwhile, or this service, or this object's encryption, allows no copy."""
-_DEFAULT_BUCKET = re.compile(r"sagemaker-[a-z0-9-]+-([0-9]{12})")
 _log = get_logger(__name__)
 
 Sending = Callable[[int], Any]
@@ -197,5 +196,5 @@ def _abort(s3: Any, upload: dict[str, str]) -> None:
 def _place(uri: str) -> dict[str, str]:
     """Return how requests name an object. Anybody may have made a bucket of a name that can be guessed."""
     bucket, key = split(uri)
-    default = _DEFAULT_BUCKET.fullmatch(bucket)
-    return {"Bucket": bucket, "Key": key, **({"ExpectedBucketOwner": default[1]} if default else {})}
+    owner = default_owner(bucket)
+    return {"Bucket": bucket, "Key": key, **({"ExpectedBucketOwner": owner} if owner else {})}

@@ -13,7 +13,7 @@ from modelyard.core.contracts import Bundle
 from modelyard.core.errors import InvalidPlanError, StorageError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import TrainingPlan
-from modelyard.plugins._aws import code_of
+from modelyard.plugins._aws import code_of, default_bucket
 from modelyard.plugins.backends.sagemaker.clients import Clients, is_unknown, reporting
 from modelyard.plugins.backends.sagemaker.settings import Settings
 from modelyard.plugins.backends.sagemaker.wire import FILE_SYSTEMS
@@ -52,7 +52,7 @@ class Staging:
         doing = "cannot use the default bucket"
         with reporting(doing, StorageError):
             given = self.settings.default_bucket
-            name = given or f"sagemaker-{self.clients.region}-{self.clients.account}"
+            name = given or default_bucket(self.clients.region, self.clients.account)
             # A stranger may have made a bucket of the name that everybody can guess.
             owner = {} if given else {"ExpectedBucketOwner": self.clients.account}
             try:
