@@ -13,11 +13,16 @@ settings.register_profile("modelyard", deadline=None, derandomize=True)
 settings.load_profile("modelyard")
 
 
+NEEDED = {"torch": "torch", "cuda": "modelyard.hardware.cuda"}
+"""The module that the tests of a mark need."""
+
+
 def pytest_collection_modifyitems(items):
-    if find_spec("torch") is None:
-        for item in items:
-            if item.get_closest_marker("torch"):
-                item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+    for mark, module in NEEDED.items():
+        if find_spec(module) is None:
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"{module} is not installed"))
 
 
 @pytest.fixture(autouse=True)

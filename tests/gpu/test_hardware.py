@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import UserCodeError
-from modelyard.hardware.cuda import CudaHardware
 from modelyard.testing.hardware import HardwareContract
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 
+CudaHardware = pytest.importorskip("modelyard.hardware.cuda").CudaHardware
 cuda = CudaHardware()
 
 compiling = pytest.mark.skipif(

@@ -59,9 +59,9 @@ def test_xlas_runtime_on_the_cpu_is_no_accelerator_that_this_machine_has(
         ("ml.m5.24xlarge", "cpu"),
         ("ml.r5.large", "cpu"),
         ("ml.t3.medium", "cpu"),
-        ("ml.p3.2xlarge", "cuda"),
-        ("ml.p5.48xlarge", "cuda"),
-        ("ml.g6e.xlarge", "cuda"),
+        pytest.param("ml.p3.2xlarge", "cuda", marks=pytest.mark.cuda),
+        pytest.param("ml.p5.48xlarge", "cuda", marks=pytest.mark.cuda),
+        pytest.param("ml.g6e.xlarge", "cuda", marks=pytest.mark.cuda),
         ("ml.trn1.32xlarge", "trainium"),
         ("ml.trn2.48xlarge", "trainium"),
         ("ml.inf2.xlarge", "trainium"),
@@ -77,9 +77,9 @@ def test_sagemakers_instances_have_their_hardware_whatever_this_machine_has(plug
     ("gpus", "cores", "hardware"),
     [
         (NO_GPU, NO_CORE, "cpu"),
-        (GPU, NO_CORE, "cuda"),
+        pytest.param(GPU, NO_CORE, "cuda", marks=pytest.mark.cuda),
         (NO_GPU, CORES, "trainium"),
-        (GPU, CORES, "cuda"),
+        pytest.param(GPU, CORES, "cuda", marks=pytest.mark.cuda),
     ],
 )
 def test_local_is_what_this_machine_has(plugins, machine, gpus, cores, hardware):
@@ -93,6 +93,7 @@ def test_hosts_that_share_this_machine_do_not_get_its_accelerators(plugins, mach
     assert plugins.select_hardware(Resources("local", 2)).name == "cpu"
 
 
+@pytest.mark.cuda
 def test_local_gpu_needs_one(plugins, machine):
     with pytest.raises(
         InvalidPlanError, match="^no GPU found: nvidia-smi is not on the PATH; leave .*'local_gpu' out"
@@ -117,8 +118,8 @@ def test_an_accelerator_that_nobody_knows(plugins):
 def test_what_is_asked_for_wins(plugins, machine):
     machine(GPU)
     assert plugins.select_hardware(Resources("ml.p3.2xlarge", 1, "ml.eia2.medium"), "cpu").name == "cpu"
-    with pytest.raises(UnknownProviderError, match="no hardware is called 'cudo'; did you mean 'cuda'"):
-        plugins.select_hardware(Resources(), "cudo")
+    with pytest.raises(UnknownProviderError, match="no hardware is called 'cpo'; did you mean 'cpu'"):
+        plugins.select_hardware(Resources(), "cpo")
 
 
 # -- through the facades -----------------------------------------------------------------------
@@ -142,6 +143,7 @@ def test_the_log_of_a_job_is_the_scripts_alone(project, modelyard_home):
     assert "CPU" not in "\n".join(estimator.latest_training_job.logs())
 
 
+@pytest.mark.cuda
 @pytest.mark.usefixtures("machine")
 def test_fit_on_a_gpu_that_is_not_there_starts_nothing(project, modelyard_home):
     for asked in ({"instance_type": "local_gpu"}, {"hardware": "cuda"}):
@@ -221,6 +223,7 @@ def test_sagemakers_variable_selects_the_accelerator(serve, present, hardware):
 GPU_LISTED = "#!/bin/sh\necho 'GPU 0: NVIDIA A10G (UUID: GPU-1)'\necho 'GPU 1: NVIDIA A10G (UUID: GPU-2)'\n"
 
 
+@pytest.mark.cuda
 def test_a_container_with_a_driver_has_a_worker_for_each_gpu(serve, tmp_path):
     """What it loads then fails where there is no GPU in truth."""
     (tmp_path / "nvidia-smi").write_text(GPU_LISTED)
@@ -251,7 +254,7 @@ print(sorted(hardware.environ(Host("algo-2", ("algo-1", "algo-2"), "lo", process
     ("module", "cls"),
     [
         ("cpu", "CpuHardware"),
-        ("cuda", "CudaHardware"),
+        pytest.param("cuda", "CudaHardware", marks=pytest.mark.cuda),
         ("elastic_inference", "ElasticInferenceHardware"),
         ("trainium", "TrainiumHardware"),
     ],
@@ -309,6 +312,7 @@ def test_a_script_that_asks_for_tcp_gets_gloo_and_is_told_once(project, modelyar
     assert log.count("modelyard: the process-group backend 'tcp' is called 'gloo' today") == 1, log
 
 
+@pytest.mark.cuda
 def test_a_server_may_be_told_its_hardware_and_the_options(plugins, machine):
     machine(gpus=GPU)
     settings = ServerSettings(hardware_options='{"autocast": "bfloat16"}')

@@ -472,62 +472,65 @@ V2_GPU = {
 THREE = {"hyperparameters": {"epochs": 20, "batch-size": 64, "learning-rate": 0.1}}
 
 
+ESTIMATORS = (
+    ({"entry_point": "pytorch-train.py", "role": "SageMakerRole", **V1_GPU}, "cuda", "process"),
+    ({"entry_point": "pytorch-train.py", **V1_GPU, **THREE}, "cuda", "process"),
+    ({"entry_point": "pytorch-train.py", **V2_GPU, **THREE}, "cuda", "process"),
+    ({"entry_point": "train_and_deploy.py", **V2_GPU}, "cuda", "process"),
+    (
+        {
+            "entry_point": "train_ptddp.py",
+            "role": "SageMakerRole",
+            "framework_version": "1.12.0",
+            "py_version": "py38",
+            "instance_count": 2,
+            "instance_type": "ml.p4d.24xlarge",
+            "distribution": DDP,
+        },
+        "cuda",
+        "mpirun",
+    ),
+    (
+        {
+            "entry_point": "train_ptddp.py",
+            "framework_version": "1.13.1",
+            "py_version": "py38",
+            "instance_count": 2,
+            "instance_type": "ml.p4d.24xlarge",
+            "distribution": TORCHRUN,
+        },
+        "cuda",
+        "torchrun",
+    ),
+    (
+        {
+            "entry_point": "train_torch_distributed.py",
+            "framework_version": "1.11.0",
+            "py_version": "py38",
+            "instance_count": 1,
+            "instance_type": "ml.trn1.2xlarge",
+            "distribution": TORCHRUN,
+        },
+        "trainium",
+        "torchrun",
+    ),
+    (
+        {
+            "image_name": "1.dkr.ecr.us-west-2.amazonaws.com/my-image:latest",
+            "train_instance_type": "ml.m4.xlarge",
+            "train_instance_count": 1,
+            "hyperparameters": {"epochs": 1},
+        },
+        "cpu",
+        "process",
+    ),
+)
+
+
 @pytest.mark.filterwarnings("ignore:.*since SDK v2:DeprecationWarning")
 @pytest.mark.parametrize(
     ("said", "hardware", "launcher"),
-    [
-        ({"entry_point": "pytorch-train.py", "role": "SageMakerRole", **V1_GPU}, "cuda", "process"),
-        ({"entry_point": "pytorch-train.py", **V1_GPU, **THREE}, "cuda", "process"),
-        ({"entry_point": "pytorch-train.py", **V2_GPU, **THREE}, "cuda", "process"),
-        ({"entry_point": "train_and_deploy.py", **V2_GPU}, "cuda", "process"),
-        (
-            {
-                "entry_point": "train_ptddp.py",
-                "role": "SageMakerRole",
-                "framework_version": "1.12.0",
-                "py_version": "py38",
-                "instance_count": 2,
-                "instance_type": "ml.p4d.24xlarge",
-                "distribution": DDP,
-            },
-            "cuda",
-            "mpirun",
-        ),
-        (
-            {
-                "entry_point": "train_ptddp.py",
-                "framework_version": "1.13.1",
-                "py_version": "py38",
-                "instance_count": 2,
-                "instance_type": "ml.p4d.24xlarge",
-                "distribution": TORCHRUN,
-            },
-            "cuda",
-            "torchrun",
-        ),
-        (
-            {
-                "entry_point": "train_torch_distributed.py",
-                "framework_version": "1.11.0",
-                "py_version": "py38",
-                "instance_count": 1,
-                "instance_type": "ml.trn1.2xlarge",
-                "distribution": TORCHRUN,
-            },
-            "trainium",
-            "torchrun",
-        ),
-        (
-            {
-                "image_name": "1.dkr.ecr.us-west-2.amazonaws.com/my-image:latest",
-                "train_instance_type": "ml.m4.xlarge",
-                "train_instance_count": 1,
-                "hyperparameters": {"epochs": 1},
-            },
-            "cpu",
-            "process",
-        ),
-    ],
+    [pytest.param(*row, marks=pytest.mark.cuda if "cuda" in row else ()) for row in ESTIMATORS],
 )
 def test_each_estimator_of_the_documentation_makes_a_plan_for_sagemaker(plugins, said, hardware, launcher):
     cls = PyTorch if "entry_point" in said else Estimator

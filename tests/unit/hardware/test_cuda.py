@@ -5,7 +5,8 @@ import pytest
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.plans import ProviderRef, Resources
 from modelyard.hardware import detection
-from modelyard.hardware.cuda import CudaHardware
+
+CudaHardware = pytest.importorskip("modelyard.hardware.cuda").CudaHardware
 
 GPUS = "".join(f"GPU {number}: Tesla T4 (UUID: GPU-{number}abc)\n" for number in range(4))
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.hardware import cuda
-from modelyard.hardware.cuda import CudaHardware
+cuda = pytest.importorskip("modelyard.hardware.cuda")
+CudaHardware = cuda.CudaHardware
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 import pytest
 
 from modelyard.core.contracts import Host
+from modelyard.core.manager import PluginManager
 from modelyard.hardware import detection, process_group
-from modelyard.hardware.cpu import CpuHardware
-from modelyard.hardware.cuda import CudaHardware
-from modelyard.hardware.elastic_inference import ElasticInferenceHardware
-from modelyard.hardware.trainium import TrainiumHardware
 
 GLOO = {"GLOO_SOCKET_IFNAME": "ens5"}
 NCCL = {"NCCL_SOCKET_IFNAME": "ens5"}
@@ -15,12 +12,19 @@ EFA = {"FI_PROVIDER": "efa", "FI_EFA_FORK_SAFE": "1", "FI_EFA_USE_DEVICE_RDMA": 
 
 # On every host, on each of several, and on these where AWS's adapter is.
 SETS = {
-    CpuHardware: ({}, GLOO, {}),
-    CudaHardware: ({"NCCL_DEBUG": "WARN"}, {**GLOO, **NCCL}, EFA),
-    ElasticInferenceHardware: ({}, GLOO, {}),
-    TrainiumHardware: ({"PJRT_DEVICE": "NEURON"}, GLOO, EFA),
+    "cpu": ({}, GLOO, {}),
+    "cuda": ({"NCCL_DEBUG": "WARN"}, {**GLOO, **NCCL}, EFA),
+    "elastic_inference": ({}, GLOO, {}),
+    "trainium": ({"PJRT_DEVICE": "NEURON"}, GLOO, EFA),
 }
-EACH = pytest.mark.parametrize("cls", SETS, ids=lambda cls: cls.name)
+EACH = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.cuda if name == "cuda" else ()) for name in SETS]
+)
+
+
+@pytest.fixture
+def cls(name):
+    return PluginManager.builtin().hardware.get(name).cls
 
 
 @pytest.fixture(autouse=True)
@@ -37,35 +41,35 @@ def hosts(number, processes=1):
 
 @EACH
 @pytest.mark.parametrize("processes", [1, 4])
-def test_on_one_host(cls, processes):
+def test_on_one_host(cls, name, processes):
     threads = {"OMP_NUM_THREADS": "2"} if processes == 4 else {}
-    assert cls().environ(hosts(1, processes)) == {**SETS[cls][0], **threads}
+    assert cls().environ(hosts(1, processes)) == {**SETS[name][0], **threads}
 
 
 @EACH
 @pytest.mark.parametrize("processes", [1, 4])
-def test_on_each_of_two_hosts(cls, processes):
+def test_on_each_of_two_hosts(cls, name, processes):
     threads = {"OMP_NUM_THREADS": "2"} if processes == 4 else {}
-    always, several, _ = SETS[cls]
+    always, several, _ = SETS[name]
     assert cls().environ(hosts(2, processes)) == {**always, **several, **threads}
 
 
 @EACH
-def test_where_awss_adapter_is(cls, monkeypatch):
+def test_where_awss_adapter_is(cls, name, monkeypatch):
     monkeypatch.setattr(process_group, "_adapters", lambda devices: iter([0xEFA1]))
-    always, several, adapter = SETS[cls]
+    always, several, adapter = SETS[name]
     assert cls().environ(hosts(2)) == {**always, **several, **adapter}
     assert cls().environ(hosts(1)) == always
 
 
 WORKERS = {
-    ElasticInferenceHardware: {"SAGEMAKER_INFERENCE_ACCELERATOR_PRESENT": "true"},
-    TrainiumHardware: {"PJRT_DEVICE": "NEURON", "NEURON_RT_VISIBLE_CORES": "1"},
+    "elastic_inference": {"SAGEMAKER_INFERENCE_ACCELERATOR_PRESENT": "true"},
+    "trainium": {"PJRT_DEVICE": "NEURON", "NEURON_RT_VISIBLE_CORES": "1"},
 }
 
 
 @EACH
-def test_in_the_workers_of_an_endpoint(cls, monkeypatch):
+def test_in_the_workers_of_an_endpoint(cls, name, monkeypatch):
     monkeypatch.delenv("PJRT_DEVICE", raising=False)
     monkeypatch.setattr(detection, "core_numbers", lambda: (0, 1))
-    assert getattr(cls(), "worker_environ", lambda index: {})(1) == WORKERS.get(cls, {})
+    assert getattr(cls(), "worker_environ", lambda index: {})(1) == WORKERS.get(name, {})
