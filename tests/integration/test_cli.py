@@ -9,7 +9,7 @@ import sys
 import pytest
 from tests.integration.conftest import is_running, line_with, until
 
-COMMAND = (sys.executable, "-m", "modelyard.cli")
+COMMAND = (sys.executable, "-m", "modelyard")
 PATIENCE = 60.0
 
 

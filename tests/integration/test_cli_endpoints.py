@@ -14,7 +14,7 @@ import tarfile
 import pytest
 from tests.integration.conftest import INFERENCE, line_with, until
 
-COMMAND = (sys.executable, "-m", "modelyard.cli")
+COMMAND = (sys.executable, "-m", "modelyard")
 PATIENCE = 60.0
 ANSWER = b"[6.0, 9.0]"
 

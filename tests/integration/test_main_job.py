@@ -123,7 +123,7 @@ def test_a_broken_plugin_is_shown_and_changes_nothing(project, modelyard_home, c
     (site / "broken_plugin.py").write_text("raise RuntimeError('made to fail')")
     path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
     listing = subprocess.run(
-        [sys.executable, "-m", "modelyard.cli", "plugins", "list", "--json"],
+        [sys.executable, "-m", "modelyard", "plugins", "list", "--json"],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,

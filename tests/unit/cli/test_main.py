@@ -128,7 +128,7 @@ def test_help_loads_nothing_that_takes_time():
 
 def test_it_runs_as_a_module(plugins):
     done = subprocess.run(
-        [sys.executable, "-m", "modelyard.cli", "plugins", "list"],
+        [sys.executable, "-m", "modelyard", "plugins", "list"],
         env=dict(os.environ),
         capture_output=True,
         text=True,

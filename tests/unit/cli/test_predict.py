@@ -206,7 +206,7 @@ def on_a_terminal(server, tmp_path):
     def ask(body):
         (tmp_path / "body").write_bytes(body)
         ours, theirs = pty.openpty()
-        command = [sys.executable, "-m", "modelyard.cli", "predict", server, str(tmp_path / "body")]
+        command = [sys.executable, "-m", "modelyard", "predict", server, str(tmp_path / "body")]
         with os.fdopen(ours, "rb", buffering=0) as screen:
             done = subprocess.run(
                 [*command, "--content-type", "a/b"], stdout=theirs, stderr=subprocess.PIPE, check=False

@@ -1,4 +1,4 @@
-"""``python -m modelyard.cli``."""
+"""``python -m modelyard``."""
 
 import sys
 
