@@ -3,8 +3,6 @@
 import sys
 import traceback
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
@@ -13,7 +11,8 @@ from modelyard.core.contracts import Host
 from modelyard.core.errors import InvalidPlanError, UserCodeError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import Resources
-from modelyard.hardware import batches, detection, modules, options, process_group, tensors
+from modelyard.hardware import detection, modules, options, process_group
+from modelyard.hardware.torch import StackedInputs, TorchHardware
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +35,7 @@ def _check_choice(_hardware: object, attribute: "attrs.Attribute[str]", value: o
 
 
 @attrs.frozen
-class CudaHardware:
+class CudaHardware(TorchHardware, StackedInputs):
     """NVIDIA's GPUs, each for one process.
 
     ``autocast``: the precision in which a model computes what can be (``float16``, ``bfloat16``); its
@@ -88,36 +87,53 @@ class CudaHardware:
             **process_group.threads(host),
         }
 
-    def load(self, model_dir: Path) -> object:
-        """Load the model as `CpuHardware.load` does, into the host's memory: `place` knows which GPU."""
-        return modules.load(model_dir, "cpu")
+    def device(self, index: int) -> "torch.device":
+        """Return a GPU, which becomes the thread's current one."""
+        import torch
 
-    def place(self, value: object, index: int = 0) -> object:
-        """Return what `CpuHardware.place` returns, on a GPU, which becomes the thread's current one.
+        device = super().device(index)
+        torch.cuda.set_device(device)
+        return device
 
-        A large array goes there through locked memory, so that nobody waits for it. A module is compiled
-        if the options say so; raises `UserCodeError` for one that cannot be.
+    def move(self, device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
+        """Return the tensor on a GPU; a large one goes through locked memory, so that nobody waits."""
+        import torch
+
+        if tensor.is_cpu and tensor.layout is torch.strided and tensor.nbytes >= _PINNED_FROM:
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    def move_module(self, device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
+        """Return the module on a GPU, compiled if the options say so.
+
+        Raises `UserCodeError` for one that cannot be compiled.
         """
         import torch
 
-        device = torch.device("cuda", index)
-        torch.cuda.set_device(device)
-        return tensors.placed(value, partial(_onto, device), partial(self._module_onto, device))
+        module = super().move_module(device, module)
+        if not (self.compile or self.cuda_graphs):
+            return module
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserCodeError(
+                "compile and cuda_graphs are for models of Python, and this is TorchScript: save the model "
+                "with torch.export, return it from model_fn, or leave the options out"
+            )
+        mode = _RECORDED_AS.get(self.compile, self.compile) if self.cuda_graphs else self.compile
+        how = {"mode": mode} if mode else {"backend": "cudagraphs"}
+        compiled: Any = torch.compile(modules.evaluating(module), **how)
+        if mode in _RECORDING or not mode:
+            compiled.register_forward_hook(_kept)
+        return compiled
 
     def predict(self, model: Any, value: object) -> object:
         """Call the model in inference mode, in the precision of ``autocast``."""
         import torch
 
         if not self.autocast:
-            with torch.inference_mode():
-                return model(value)
+            return super().predict(model, value)
         dtype = torch.float16 if self.autocast == "float16" else torch.bfloat16
         with torch.inference_mode(), torch.autocast("cuda", dtype=dtype):
             return model(value)
-
-    def fetch(self, value: object) -> object:
-        """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
-        return tensors.fetched(value)
 
     def recover(self, error: BaseException) -> bool:
         """Give back the memory of a call that had too little; tell whether the GPU works for this process.
@@ -139,28 +155,6 @@ class CudaHardware:
             return False
         return True
 
-    batch_key = staticmethod(batches.batch_key)
-    stack = staticmethod(batches.stack)
-    split = staticmethod(batches.split)
-
-    def _module_onto(self, device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
-        import torch
-
-        module = modules.moved(device, module)
-        if not (self.compile or self.cuda_graphs):
-            return module
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UserCodeError(
-                "compile and cuda_graphs are for models of Python, and this is TorchScript: save the model "
-                "with torch.export, return it from model_fn, or leave the options out"
-            )
-        mode = _RECORDED_AS.get(self.compile, self.compile) if self.cuda_graphs else self.compile
-        how = {"mode": mode} if mode else {"backend": "cudagraphs"}
-        compiled: Any = torch.compile(modules.evaluating(module), **how)
-        if mode in _RECORDING or not mode:
-            compiled.register_forward_hook(_kept)
-        return compiled
-
 
 def _kept(_module: object, _inputs: object, prediction: object) -> object:
     """Return a prediction that stays: a recording writes each into the same memory."""
@@ -168,11 +162,3 @@ def _kept(_module: object, _inputs: object, prediction: object) -> object:
     from torch.utils import _pytree
 
     return _pytree.tree_map_only(torch.Tensor, torch.clone, prediction)
-
-
-def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
-    import torch
-
-    if tensor.is_cpu and tensor.layout is torch.strided and tensor.nbytes >= _PINNED_FROM:
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

@@ -19,37 +19,28 @@ from typing import Any, ClassVar
 
 import attrs
 
-from modelyard.core.contracts import Host
 from modelyard.core.errors import UserCodeError
 from modelyard.core.handover import ACCELERATOR_PRESENT
-from modelyard.hardware import batches, detection, modules, process_group, tensors
+from modelyard.hardware import detection, modules
+from modelyard.hardware.cpu import CpuHardware
 
 _ACCELERATOR = "eia:0"
 
 
 @attrs.frozen
-class ElasticInferenceHardware:
+class ElasticInferenceHardware(CpuHardware):
     """The CPU with an accelerator that was attached to it over the network: ``accelerator_type``."""
 
     name: ClassVar[str] = "elastic_inference"
-    device_type: ClassVar[str] = "cpu"
     collectives: ClassVar[tuple[str, ...]] = ("gloo",)
     instance_types: ClassVar[tuple[str, ...]] = ()
     accelerator_types: ClassVar[tuple[str, ...]] = ("ml.eia*",)
-
-    def device_count(self) -> int:
-        """Return 1."""
-        return 1
 
     def describe(self) -> str:
         """Return what serves the model: the accelerator, or the CPU and why."""
         if _has_torcheia():
             return "an Elastic Inference accelerator, by torcheia"
         return f"{detection.cpus().said}; AWS has ended Elastic Inference: the model is served by the CPU"
-
-    def environ(self, host: Host) -> Mapping[str, str]:
-        """Return the interface that gloo binds to, and each process's share of the CPUs."""
-        return {**process_group.interface(host, "GLOO"), **process_group.threads(host)}
 
     def worker_environ(self, index: int) -> Mapping[str, str]:
         """Return the variable by which scripts ask for the accelerator."""
@@ -68,24 +59,12 @@ class ElasticInferenceHardware:
             return model
         return importlib.import_module("torcheia").jit.attach_eia(model.eval(), 0)
 
-    def place(self, value: object, index: int = 0) -> object:
-        """Return what `CpuHardware.place` returns: what the client side sees is the CPU alone."""
-        return tensors.placed(value, tensors.to_host, tensors.module_to_host)
-
     def predict(self, model: Any, value: object) -> object:
         """Call the model without gradients, on the accelerator if there is one."""
         import torch
 
         with torch.no_grad(), _execution(torch):
             return model(value)
-
-    def fetch(self, value: object) -> object:
-        """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
-        return tensors.fetched(value)
-
-    batch_key = staticmethod(batches.batch_key)
-    stack = staticmethod(batches.stack)
-    split = staticmethod(batches.split)
 
 
 @cache

@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
 from modelyard.core.contracts import Command, Host
 from modelyard.core.errors import InvalidPlanError
-from modelyard.hardware import detection, modules, options, process_group, tensors
+from modelyard.hardware import detection, options, process_group
 from modelyard.hardware.detection import CPU_RUNTIME
+from modelyard.hardware.torch import TorchHardware
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +24,7 @@ _WORLDS_OF_ONE = (
 
 
 @attrs.frozen
-class TrainiumHardware:
+class TrainiumHardware(TorchHardware):
     """NeuronCores, each for one process: what the scripts call ``xla``.
 
     With ``PJRT_DEVICE=CPU`` in the environment XLA computes on the CPU instead, and one process drives
@@ -84,16 +83,12 @@ class TrainiumHardware:
         own = {"NEURON_RT_VISIBLE_CORES": str(cores[index % len(cores)])} if cores else {}
         return {"PJRT_DEVICE": os.environ.get("PJRT_DEVICE", "NEURON"), **own}
 
-    def load(self, model_dir: Path) -> object:
-        """Load the model as `CpuHardware.load` does, into the host's memory."""
-        return modules.load(model_dir, "cpu")
-
-    def place(self, value: object, index: int = 0) -> object:
-        """Return what `CpuHardware.place` returns, on an XLA device."""
+    def device(self, index: int) -> "torch.device":
+        """Return XLA's device: a worker sees its own core alone."""
         import torch_xla
 
-        device = torch_xla.device()  # A worker sees its own core alone.
-        return tensors.placed(value, partial(_onto, device), partial(modules.moved, device))
+        device: torch.device = torch_xla.device()
+        return device
 
     def predict(self, model: Any, value: object) -> object:
         """Call the model without gradients and have XLA compute what it says.
@@ -107,11 +102,3 @@ class TrainiumHardware:
             prediction = model(value)
         torch_xla.sync()
         return prediction
-
-    def fetch(self, value: object) -> object:
-        """Return tensors, also inside lists, tuples and dicts, as arrays; bfloat16 as float32."""
-        return tensors.fetched(value)
-
-
-def _onto(device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
-    return tensor.to(device)

@@ -39,7 +39,7 @@ def test_the_options_say_how_a_model_is_compiled(torch, monkeypatch, options, ho
         return module
 
     monkeypatch.setattr(torch, "compile", compile_)
-    placed = CudaHardware(**options)._module_onto(torch.device("cpu"), torch.nn.Linear(2, 2))
+    placed = CudaHardware(**options).move_module(torch.device("cpu"), torch.nn.Linear(2, 2))
     assert asked == [how]
     assert (cuda._kept in placed._forward_hooks.values()) == recorded
     assert not placed.training
