@@ -334,6 +334,33 @@ def test_an_object_that_changes_meanwhile_is_an_error(store, proxy, tmp_path):
         S3Storage(part_size=PART, concurrency=1).download(f"s3://{store.bucket}/large", tmp_path / "into")
 
 
+def test_an_object_that_changes_before_its_first_byte_is_an_error(storage, store, proxy, tmp_path):
+    store.put({"large": LARGE})
+
+    def replaced(handler, passed_on):
+        fault.whole(handler, passed_on)
+        store.put({"large": LARGE[::-1]})
+
+    proxy.when(lambda seen: "list-type" in seen.query, replaced)
+    with pytest.raises(StorageError, match="'large' changed, or was deleted, while it was downloaded"):
+        storage.download(f"s3://{store.bucket}", tmp_path / "into")
+    assert names_in(tmp_path / "into") == []
+
+
+def test_an_empty_object_whose_etag_is_no_digest(storage, store, proxy, tmp_path):
+    """As S3 has it of those that a key of KMS encrypts, which moto does not."""
+
+    def of_kms(handler, passed_on):
+        answer = passed_on()
+        empty = hashlib.md5(usedforsecurity=False).hexdigest().encode()
+        handler.answer(attrs.evolve(answer, body=answer.body.replace(empty, b"0" * len(empty))))
+
+    store.put({"data/empty": b"", "data/a": b"1"})
+    proxy.when(lambda seen: "list-type" in seen.query, of_kms)
+    storage.download(f"s3://{store.bucket}/data", tmp_path / "into")
+    assert read_tree(tmp_path / "into") == {"empty": b"", "a": b"1"}
+
+
 def test_a_damaged_small_body_is_read_again(storage, store, proxy, tmp_path):
     store.put({"small": LARGE[:MIB]})
     proxy.when(is_get, fault.damaged(77))
@@ -447,6 +474,29 @@ def test_a_pipe_is_not_uploaded(storage, store, tmp_path):
         with pytest.raises(StorageError, match="pipe' is a socket, a pipe or a device"):
             storage.upload(path, f"s3://{store.bucket}/data")
     assert store.keys() == []
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 only")
+def test_a_name_that_no_key_can_have_is_refused(storage, store, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    tree = write_tree(tmp_path / "tree", {"a": b"1", name: b"2"})
+    with pytest.raises(StorageError, match=r"caf\\udce9' cannot be uploaded: its name is no UTF-8"):
+        storage.upload(tree, f"s3://{store.bucket}/data")
+    with pytest.raises(StorageError, match="is no UTF-8"):
+        storage.upload(tree / "a", f"s3://{store.bucket}/{name}")
+    assert store.keys() == []
+
+
+def test_a_folder_is_not_hidden_behind_a_file(storage, store, tmp_path):
+    store.put({"data": b"file", "data-old/a": b"1", "marked": b""})
+    tree = write_tree(tmp_path / "tree", {"a": b"1"})
+    for uri in (f"s3://{store.bucket}/data", f"s3://{store.bucket}/data/"):
+        with pytest.raises(StorageError, match="data' is there already, and is a file"):
+            storage.upload(tree, uri)
+    assert store.keys() == ["data", "data-old/a", "marked"]
+    for name in ("marked", "data-ol"):
+        storage.download(storage.upload(tree, f"s3://{store.bucket}/{name}"), tmp_path / name)
+        assert read_tree(tmp_path / name) == {"a": b"1"}
 
 
 @pytest.mark.parametrize("at", ["", "/", "/folder/"])
@@ -601,6 +651,16 @@ def test_an_upload_of_another_file_is_not_gone_on_with(storage, store, proxy, s3
     assert store.get("large") == LARGE
     assert sorted(seen.query["partNumber"] for seen in proxy.seen if is_part(seen)) == ["1", "2", "3"]
     assert store.unfinished() == ["large"]
+
+
+def test_an_upload_of_the_same_file_with_a_key_is_left_to_whoever_began_it(store, s3, large):
+    storage, at = S3Storage(part_size=PART, kms_key="alias/mine"), {"Bucket": store.bucket, "Key": "large"}
+    other = s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
+    part = s3.upload_part(**at, UploadId=other, PartNumber=1, Body=LARGE[:PART], ChecksumAlgorithm="SHA256")
+    storage.upload(large, f"s3://{store.bucket}/large")
+    assert store.get("large") == LARGE
+    [left] = s3.list_parts(**at, UploadId=other)["Parts"]
+    assert left["ETag"] == part["ETag"]
 
 
 def test_an_uploader_that_is_killed_is_gone_on_from(storage, store, proxy, large):

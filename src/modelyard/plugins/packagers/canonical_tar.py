@@ -6,34 +6,21 @@ header.
 """
 
 import hashlib
-import io
-import os
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import attrs
-
-from modelyard.core.contracts import Bundle, Splice
+from modelyard.core.contracts import Bundle
 from modelyard.core.errors import PackagingError
 from modelyard.plugins.packagers.deflate import Compressor, compressor, crc32
-from modelyard.plugins.packagers.entries import Entry, EntryKind, Names, is_below, name_fault, shown
+from modelyard.plugins.packagers.entries import Entry, EntryKind, Names, name_fault, shown
 from modelyard.plugins.packagers.lanes import Chunks
-from modelyard.plugins.packagers.manifest import check_unchanged
-from modelyard.plugins.packagers.splice import (
-    CODE,
-    HEADER_SIZE,
-    Index,
-    Prefix,
-    neutral_entry,
-    padding,
-    unindexed_header,
-)
+from modelyard.plugins.packagers.splice import neutral_entry
+from modelyard.plugins.packagers.whole_files import making
 
 _BLOCK = 512
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"
@@ -55,7 +42,6 @@ _SHORT_HEADER = (
 _CHECKSUM = sum(_SHORT_HEADER % (b"", b"", b"", b" " * 6)) + sum(b" " * 2) - sum(b"\0 ")
 """What is in the checksum of every such header, its own field counted as eight spaces."""
 
-_COPIED = 64 << 20
 _TYPES = {EntryKind.FILE: tarfile.REGTYPE, EntryKind.FOLDER: tarfile.DIRTYPE, EntryKind.LINK: tarfile.LNKTYPE}
 
 
@@ -66,202 +52,17 @@ def write_archive(
 
     The digest is that of the tar.
     """
-    with _making(path) as file:
+    with making(path) as file:
         names = Names()
         file.write(_HEADER)
-        with _Section(file, names, compressor(level, fast=False), max_entries) as section:
+        with Section(file, names, compressor(level, fast=False), max_entries) as section:
             section.add(entries)
             section.end_tar()
         file.write(struct.pack("<II", section.crc, section.raw & 0xFFFFFFFF))
     return Bundle(path, section.digest, len(names.files), path.stat().st_size)
 
 
-def write_model(
-    path: Path,
-    code: Iterable[Entry],
-    rest: Iterable[Entry],
-    *,
-    level: int,
-    max_entries: int | None = None,
-) -> Bundle:
-    """Write a model archive whose code can be replaced later without reading the rest (module `splice`).
-
-    ``code``: entries below ``code/``; where some of them have to come with the `rest`, nothing can be
-    replaced. `path` appears whole or not at all. Raises `PackagingError`.
-    """
-    with _making(path) as file:
-        names = Names()
-        prefix = _write_prefix(file, code, names, level, max_entries)
-        with _Section(file, names, compressor(level, fast=True), max_entries) as section:
-            watched = _Watched(rest)
-            section.add(watched)
-            section.end_tar()
-        files = len(names.files) - prefix.files
-        index = prefix.index(section.deflated, section.raw, files, section.crc, section.digest)
-        _finish(file, index, indexed=not watched.touches_code)
-    return _model_bundle(path, index, prefix)
-
-
-@attrs.frozen
-class Body:
-    """The model in an archive: where its deflated bytes start, and what there is to say about them.
-
-    ``status``: that of the archive, when this was found out.
-    """
-
-    archive: Path
-    status: os.stat_result
-    start: int
-    index: Index
-
-
-def write_spliced(
-    path: Path, code: Iterable[Entry], body: Body, *, level: int, max_entries: int | None = None
-) -> Bundle:
-    """Write a model archive of `code` and a model that is copied as it is. Raises `PackagingError`.
-
-    `path` appears whole or not at all, and may be the archive itself.
-    """
-    old = body.index
-    with _making(path) as file, body.archive.open("rb") as model:
-        check_unchanged(body.archive, body.status, os.fstat(model.fileno()))
-        room = None if max_entries is None else max_entries - old.body_files
-        prefix = _write_prefix(file, code, Names(), level, room)
-        _copy(model, body.start, old.body, file)
-        check_unchanged(body.archive, body.status, os.fstat(model.fileno()))
-        index = prefix.index(old.body, old.body_raw, old.body_files, old.crc, old.body_digest)
-        _finish(file, index)
-    return _model_bundle(path, index, prefix)
-
-
-def splice(code: Iterable[Entry], old: Index, *, level: int, max_entries: int, at_least: int) -> Splice:
-    """Return what is to be put around the body of the archive with the index `old` to give it `code`.
-
-    `at_least`: bytes that come before the body. Raises `PackagingError`.
-    """
-    file = io.BytesIO()
-    prefix = _write_prefix(file, code, Names(), level, max_entries - old.body_files)
-    file.write(padding(at_least - len(file.getvalue())))
-    deflated = file.getvalue()[HEADER_SIZE:]
-    index = old.with_prefix(Prefix(deflated, prefix.raw), prefix.files)
-    digest = _model_digest(prefix.digest, index.body_digest)
-    files = index.prefix_files + index.body_files
-    return Splice(index.header + deflated, old.start, old.stop, index.trailer, digest, files)
-
-
-def _model_bundle(path: Path, index: Index, prefix: "_WrittenPrefix") -> Bundle:
-    digest = _model_digest(prefix.digest, index.body_digest)
-    return Bundle(path, digest, index.prefix_files + index.body_files, path.stat().st_size)
-
-
-def _model_digest(code: str, body: str) -> str:
-    """Return the digest of a model: of two digests, so that it is known without reading the body."""
-    return hashlib.sha256(bytes.fromhex(code + body)).hexdigest()
-
-
-@attrs.frozen
-class _WrittenPrefix:
-    """What was written before a body. ``digest``: of the tar of the code, as the user has it."""
-
-    deflated: int
-    raw: int
-    files: int
-    digest: str
-
-    def index(self, body: int, raw: int, files: int, crc: int, digest: str) -> Index:
-        """Return the index of the whole, with what there is to say about the body."""
-        return Index(self.deflated, self.raw, self.files, body, raw, files, crc, digest)
-
-
-def _write_prefix(
-    file: BinaryIO, code: Iterable[Entry], names: Names, level: int, max_entries: int | None
-) -> _WrittenPrefix:
-    """Write room for a header and, where there is code, the prefix (see the module `splice`)."""
-    file.write(bytes(HEADER_SIZE))
-    # zlib, for the same bytes with and without isal, and because code is small.
-    with _Section(file, names, compressor(level, fast=False), max_entries) as section:
-        section.add(code)
-        if not names:
-            return _WrittenPrefix(0, 0, 0, section.digest)
-        section.end_prefix()
-    return _WrittenPrefix(section.deflated, section.raw, len(names.files), section.digest)
-
-
-def _finish(file: BinaryIO, index: Index, *, indexed: bool = True) -> None:
-    file.write(index.trailer)
-    file.seek(0)
-    file.write(index.header if indexed else unindexed_header())
-
-
-class _Watched:
-    """Entries that go by; ``touches_code``: whether one of them is code, or a link to some."""
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self._entries = entries
-        self.touches_code = False
-
-    def __iter__(self) -> Iterator[Entry]:
-        for entry in self._entries:
-            self.touches_code |= _touches_code(entry)
-            yield entry
-
-
-def _touches_code(entry: Entry) -> bool:
-    """Tell whether an entry is code or depends on it."""
-    return is_below(entry.name, (CODE,)) or is_below(entry.target, (CODE,))
-
-
-def _copy(source: BinaryIO, start: int, size: int, target: BinaryIO) -> None:
-    """Append `size` bytes from `start` on; the kernel copies them where it can."""
-    target.flush()
-    source.seek(start)
-    left = size
-    while left and (copied := _copied_by_kernel(source, start + size - left, left, target)):
-        left -= copied
-    source.seek(start + size - left)
-    target.seek(0, os.SEEK_END)
-    while left:
-        data = source.read(min(left, 1 << 20))
-        if not data:
-            raise PackagingError(f"the model '{source.name}' became shorter while it was copied")
-        target.write(data)
-        left -= len(data)
-
-
-def _copied_by_kernel(source: BinaryIO, start: int, size: int, target: BinaryIO) -> int:
-    """Append some bytes; return how many, 0 where the kernel or the file systems cannot."""
-    if not hasattr(os, "copy_file_range"):
-        return 0
-    with suppress(OSError):
-        return os.copy_file_range(source.fileno(), target.fileno(), min(size, _COPIED), start)
-    return 0
-
-
-@contextmanager
-def _making(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with _appearing(path) as file:
-            yield file
-    except OSError as error:
-        raise PackagingError(f"cannot make '{path}': {error}") from error
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write into, which becomes `path` at the end and goes away on an error."""
-    part = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-class _Section:
+class Section:
     """A tar, or the first part of one, on its way through a compressor into a file."""
 
     def __init__(self, file: BinaryIO, names: Names, deflater: Compressor, max_entries: int | None) -> None:

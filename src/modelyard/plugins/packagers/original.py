@@ -5,19 +5,23 @@ import io
 import os
 import tarfile
 import zlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 
 from modelyard.core.errors import PackagingError
-from modelyard.plugins.packagers.canonical_tar import Body
 from modelyard.plugins.packagers.entries import Entry, EntryKind, is_below
 from modelyard.plugins.packagers.lanes import Chunks
-from modelyard.plugins.packagers.safe_tar import Limits, entries_in, opened
+from modelyard.plugins.packagers.manifest import check_unchanged
+from modelyard.plugins.packagers.model_archive import Body
+from modelyard.plugins.packagers.safe_tar import Limits, entries_in, opened, read_archive
 from modelyard.plugins.packagers.splice import (
     CODE,
     HEADER_SIZE,
+    LAST_BLOCK,
     MAX_CODE,
     MAX_HEADER,
     TRAILER_SIZE,
@@ -32,12 +36,19 @@ from modelyard.plugins.packagers.tar_reader import ArchiveStream
 class Original:
     """A model archive that was looked into.
 
-    ``body``: the model without its code, where that can be copied as it is; ``code``: the entries of
-    its code, None where they have to stay where they are.
+    ``status``: the file's, at that time; ``body``: the model without its code, where that can be copied as
+    it is; ``code``: the entries of its code, None where they have to stay where they are.
     """
 
+    archive: Path
+    status: os.stat_result
     body: Body | None
     code: tuple[Entry, ...] | None
+
+    def entries(self, limits: Limits) -> Iterator[Entry]:
+        """Yield all entries. Raises `PackagingError`, also where it is another archive by now."""
+        yield from read_archive(self.archive, limits)
+        check_unchanged(self.archive, self.status, self.archive.stat())
 
 
 def examine(model: Path, limits: Limits, *, whole_code: bool) -> Original:
@@ -65,7 +76,9 @@ def _by_index(model: Path, file: BinaryIO, status: os.stat_result, limits: Limit
         return None
     file.seek(HEADER_SIZE)
     code = code_in(file.read(index.prefix), index, model, limits)
-    return Original(Body(model, status, index.start, index), code.entries) if code else None
+    if code is None:
+        return None
+    return Original(model, status, Body(model, status, index.start, index), code.entries)
 
 
 def code_in(deflated: bytes, index: Index, model: Path, limits: Limits) -> "Code | None":
@@ -75,7 +88,8 @@ def code_in(deflated: bytes, index: Index, model: Path, limits: Limits) -> "Code
         return None
     code = Code()
     try:
-        tar += bytes(2 * tarfile.BLOCKSIZE)
+        # The end marker is seen only where the prefix leaves nothing open that the model would go on with.
+        tar += bytes(tarfile.BLOCKSIZE)
         for entry in entries_in(ArchiveStream(model, io.BytesIO(tar), len(tar)), limits):
             if not code.take(entry):
                 return None
@@ -89,15 +103,19 @@ def _prefix(deflated: bytes, index: Index) -> bytes | None:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         raw = inflater.decompress(deflated, index.prefix_raw + 1)
+        ends = not inflater.eof and (not deflated or is_flushed(deflated))
+        ends = ends and not inflater.decompress(LAST_BLOCK) and inflater.eof
     except zlib.error:
         return None
-    is_open = not inflater.eof and (not deflated or is_flushed(deflated))
-    return raw if is_open and len(raw) == index.prefix_raw and zlib.crc32(raw) == 0 else None
+    # Blocks of zeros would end the tar before the model.
+    is_tar = len(raw) == index.prefix_raw and (not raw or any(raw[-tarfile.BLOCKSIZE :]))
+    return raw if ends and is_tar and zlib.crc32(raw) == 0 else None
 
 
 def _by_scan(model: Path, status: os.stat_result, limits: Limits, *, whole_code: bool) -> Original:
     sha256, files, code = hashlib.sha256(), set[str](), Code()
     has_code = False
+    found = partial(Original, model, status)
     with opened(model, limits) as stream, Chunks(sha256.update) as chunks:
         stream.observer = chunks.write
         for entry in entries_in(stream, limits):
@@ -107,13 +125,13 @@ def _by_scan(model: Path, status: os.stat_result, limits: Limits, *, whole_code:
                 continue
             has_code = True
             if not whole_code:
-                return Original(None, ())
+                return found(None, ())
             if not code.take(entry):
-                return Original(None, None)
+                return found(None, None)
         chunks.close()
         if has_code:
-            return Original(None, code.entries)
-        return Original(_body(model, status, stream, len(files), sha256.hexdigest()), ())
+            return found(None, code.entries)
+        return found(_body(model, status, stream, len(files), sha256.hexdigest()), ())
 
 
 def _body(model: Path, status: os.stat_result, stream: ArchiveStream, files: int, digest: str) -> Body | None:

@@ -13,7 +13,7 @@ from modelyard.core.contracts import Bundle, Splice
 from modelyard.core.errors import PackagingError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import SourceCode
-from modelyard.plugins.packagers.canonical_tar import splice, write_archive, write_model, write_spliced
+from modelyard.plugins.packagers.canonical_tar import write_archive
 from modelyard.plugins.packagers.entries import Entry, is_below
 from modelyard.plugins.packagers.ignoring import everything, filter_for
 from modelyard.plugins.packagers.manifest import (
@@ -25,8 +25,9 @@ from modelyard.plugins.packagers.manifest import (
     select,
     tree,
 )
+from modelyard.plugins.packagers.model_archive import splice, write_model, write_spliced
 from modelyard.plugins.packagers.original import code_in, examine
-from modelyard.plugins.packagers.safe_tar import Limits, read_archive, unpack_archive
+from modelyard.plugins.packagers.safe_tar import Limits, unpack_archive
 from modelyard.plugins.packagers.splice import CODE, HEADER_SIZE, parse_index
 
 _MUCH_SOURCE = 50_000_000
@@ -108,14 +109,14 @@ class Packing:
         original = examine(model, self.limits, whole_code=replaced != {CODE})
         level, max_entries = self.level, self.limits.max_entries
         if original.code is None:
-            kept = (entry for entry in read_archive(model, self.limits) if not is_below(entry.name, replaced))
+            kept = (entry for entry in original.entries(self.limits) if not is_below(entry.name, replaced))
             everywhere = chain(kept, entries_of(new))
             return write_model(path, (), everywhere, level=level, max_entries=max_entries)
         old = (entry for entry in original.code if not is_below(entry.name, replaced))
         code = sorted(chain(old, entries_of(new)), key=_by_name)
         if original.body is not None:
             return write_spliced(path, code, original.body, level=level, max_entries=max_entries)
-        rest = (entry for entry in read_archive(model, self.limits) if not is_below(entry.name, (CODE,)))
+        rest = (entry for entry in original.entries(self.limits) if not is_below(entry.name, (CODE,)))
         return write_model(path, code, rest, level=level, max_entries=max_entries)
 
     @contextmanager

@@ -13,7 +13,7 @@ import posixpath
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
@@ -206,6 +206,7 @@ class _Tree:
 
     def __init__(self, root: int) -> None:
         self._root = root
+        self._written: set[str] = set()
 
     def add(self, entry: Entry) -> None:
         """Make the folder or the file of an entry."""
@@ -229,8 +230,10 @@ class _Tree:
     def _write(self, name: str, chunks: Iterable[bytes], mode: int) -> None:
         *parents, leaf = name.split("/")
         with self._folder(parents) as folder:
-            with suppress(FileNotFoundError):
+            # Never another name that is the same for this file system, which may not tell A from a.
+            if name in self._written:
                 os.unlink(leaf, dir_fd=folder)
+            self._written.add(name)
             descriptor = os.open(leaf, _CREATE_FILE, mode, dir_fd=folder)
         with os.fdopen(descriptor, "wb") as file:
             file.writelines(chunks)
@@ -241,8 +244,14 @@ class _Tree:
         with ExitStack() as opened:
             descriptor = self._root
             for part in parts:
-                with suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=descriptor)
-                descriptor = os.open(part, _OPEN_FOLDER, dir_fd=descriptor)
+                descriptor = _opened_or_made(part, descriptor)
                 opened.callback(os.close, descriptor)
             yield descriptor
+
+
+def _opened_or_made(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _OPEN_FOLDER, dir_fd=parent)
+    except FileNotFoundError:
+        os.mkdir(name, 0o755, dir_fd=parent)
+        return os.open(name, _OPEN_FOLDER, dir_fd=parent)

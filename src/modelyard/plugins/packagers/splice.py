@@ -47,6 +47,8 @@ _UNINDEXED = "modelyard-code none"
 _EMPTY_BLOCK = b"\x00\x00\x00\xff\xff"
 """A stored block of no bytes: what deflate can be padded with, at no cost to who inflates it."""
 _FLUSHED = _EMPTY_BLOCK[1:]
+LAST_BLOCK = b"\x03\0"
+"""A block of no bytes that ends deflated data: what inflates to nothing wherever a block may begin."""
 
 _FREE = 64
 _RECORD = b"76 comment=%s\n"

@@ -2,12 +2,14 @@
 
 The standard library's reader stops in silence at a damaged header, never looks behind the end
 marker (so that the checksum of a gzip file goes unread and a truncated download passes), and loads
-extended headers of any size. Only its parser of single headers is used here.
+extended headers of any size. Only its parser of single headers is used here. What Python, GNU tar and
+libarchive read as different files is damage too: no program writes that, and nobody could say which of
+them is the model.
 """
 
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +24,9 @@ _MAX_EXTENDED = 1 << 20
 _PAX_RECORD = re.compile(rb"(\d{1,7}) ([^=\n]{1,255})=")
 _PAX_SIZE = re.compile(r"[0-9]{1,19}")
 _GNU_NAMES = {tarfile.GNUTYPE_LONGNAME: "path", tarfile.GNUTYPE_LONGLINK: "linkpath"}
-_PAX_TYPES = (tarfile.XHDTYPE, tarfile.XGLTYPE)
+_EXTENSIONS = (*_GNU_NAMES, tarfile.XHDTYPE, tarfile.XGLTYPE)
+_TYPE, _MAGIC, _PREFIX = slice(156, 157), slice(257, 263), slice(345, 500)
+_POSIX = b"ustar\0"
 
 Member = tuple[tarfile.TarInfo, Iterator[bytes]]
 """A header with its extensions applied, and the content in chunks."""
@@ -100,25 +104,43 @@ def read_tar(stream: ArchiveStream) -> Iterator[Member]:
     What is left of a member's content is skipped when the next one is asked for. Raises
     `PackagingError` for damage anywhere, `UnsafeArchiveError` for oversized extended headers.
     """
-    extended: dict[str, str] = {}
-    extended_bytes = 0
-    while (info := _header(stream)) is not None:
-        if info.type in (*_GNU_NAMES, *_PAX_TYPES):
-            extended_bytes += _BLOCK + info.size
-            if extended_bytes > _MAX_EXTENDED:
-                raise stream.unsafe(f"has extended headers of more than {_MAX_EXTENDED:,} bytes")
-            extended |= _extension(stream, info)
-            continue
+    while (found := _extended(stream)) is not None:
+        info, extended = found
         _apply(stream, info, extended)
         chunks = _content(stream, info.size)
         yield info, chunks
         for _ in chunks:
             pass
-        extended, extended_bytes = {}, 0
     _read_to_end(stream)
 
 
-def _header(stream: ArchiveStream) -> tarfile.TarInfo | None:
+def _extended(stream: ArchiveStream) -> tuple[tarfile.TarInfo, dict[str, str]] | None:
+    """Return the next member's header and what extended headers say about it, None at the end marker."""
+    extended: dict[str, str] = {}
+    before: list[bytes] = []
+    size = 0
+    while (info := _header(stream, is_extended=bool(before))) is not None:
+        if info.type not in _EXTENSIONS:
+            return info, extended
+        size += _BLOCK + info.size
+        if size > _MAX_EXTENDED:
+            raise stream.unsafe(f"has extended headers of more than {_MAX_EXTENDED:,} bytes")
+        if not _may_follow(info.type, before):
+            raise stream.damaged("a member has several extended headers, of which readers choose one")
+        if info.type != tarfile.XGLTYPE:
+            before.append(info.type)
+        extended |= _extension(stream, info)
+    if before:
+        raise stream.damaged("it ends with an extended header")
+    return None
+
+
+def _may_follow(kind: bytes, before: Sequence[bytes]) -> bool:
+    """Tell whether an extended header may stand behind others: but for GNU's two, each stands alone."""
+    return not before or (kind in _GNU_NAMES and before[0] in _GNU_NAMES and kind not in before)
+
+
+def _header(stream: ArchiveStream, *, is_extended: bool) -> tarfile.TarInfo | None:
     """Return the next header, or None at the end marker."""
     block = stream.read_exactly(_BLOCK)
     if not any(block):
@@ -129,6 +151,12 @@ def _header(stream: ArchiveStream) -> tarfile.TarInfo | None:
         raise stream.damaged(str(error)) from error
     if info.size < 0:
         raise stream.damaged(f"a member has {info.size} bytes")
+    # For GNU times, in its incremental archives, and what is sparse; Python adds it to the name.
+    has_more = any(block[_PREFIX]) and block[_MAGIC] != _POSIX and info.type != tarfile.GNUTYPE_SPARSE
+    # In the oldest archives a slash makes a folder; for Python even one in a name that is not its own.
+    is_folder = info.isdir() and block[_TYPE] == tarfile.AREGTYPE and is_extended
+    if has_more or is_folder:
+        raise stream.damaged("a member is another one for other readers")
     return info
 
 
@@ -146,7 +174,10 @@ def _extension(stream: ArchiveStream, info: tarfile.TarInfo) -> dict[str, str]:
     data = b"".join(_content(stream, info.size))
     if info.type in _GNU_NAMES:
         return {_GNU_NAMES[info.type]: _text(data.partition(b"\0")[0])}
-    records = dict(_pax_records(stream, data))
+    said = list(_pax_records(stream, data))
+    records = dict(said)
+    if len(records) < len(said):
+        raise stream.damaged("an extended header says twice what a member is called")
     if info.type == tarfile.XGLTYPE and records:
         raise stream.unsafe(f"sets {', '.join(sorted(records))} for all members at once")
     return records
@@ -178,6 +209,9 @@ def _apply(stream: ArchiveStream, info: tarfile.TarInfo, extended: dict[str, str
     # Readers disagree on whether such content is there, and so on where the next header starts.
     if info.size and not info.isreg():
         raise stream.damaged("a member that is no file has content")
+    # A folder for GNU tar, and a hard link for libarchive.
+    if info.isreg() and (info.name.endswith("/") or "linkpath" in extended):
+        raise stream.damaged("a file has the name of a folder, or a link's target")
 
 
 def _read_to_end(stream: ArchiveStream) -> None:

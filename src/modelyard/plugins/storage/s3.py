@@ -128,6 +128,7 @@ class S3Storage:
         if path.is_dir():
             found = [(file, f"{place.folder}{name}") for file, name in files_in(path)]
             present = frozenset(item.key for item in self._objects(bucket, place))
+            _check_no_file(bucket, place)
         else:
             found, present = [(_file(path, place), place.key)], frozenset[str]()
         files = [(file, key) for file, key in found if not file.is_dir()]
@@ -252,6 +253,16 @@ def _not_ours(place: Place, owner: str) -> str:
         f"the bucket {place.bucket!r} does not belong to the account {owner}, or these credentials may not "
         "use it: name a bucket of your own, and see who you are with `aws sts get-caller-identity`"
     )
+
+
+def _check_no_file(bucket: Bucket, place: Place) -> None:
+    """Refuse a place where an object is, instead of which nobody would see the folder."""
+    name = place.folder.removesuffix("/")
+    first = bucket.call("list_objects_v2", Prefix=name, MaxKeys=1).get("Contents", ()) if name else ()
+    if any(item["Key"] == name and item["Size"] for item in first):
+        raise StorageError(
+            f"{place.uri!r} is there already, and is a file: remove it, or write the folder elsewhere"
+        )
 
 
 def _file(path: Path, place: Place) -> Path:

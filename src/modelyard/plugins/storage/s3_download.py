@@ -10,8 +10,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ import attrs
 from modelyard.core.errors import StorageError
 from modelyard.plugins._aws import code_of
 from modelyard.plugins.storage.s3_content import Content
-from modelyard.plugins.storage.s3_places import S3Object
+from modelyard.plugins.storage.s3_places import MISSING, S3Object
 from modelyard.plugins.storage.s3_transfer import Means, Meter
 
 PARTIAL = ".modelyard-partial"
 """The folder, in the target folder, of what has come in part; gone when all is there."""
 
+_OTHER_VERSION = MISSING | {"PreconditionFailed", "412"}
 _JOURNAL = ".parts"
 _CHUNK = 1 << 20
 _PAUSE = 0.1
@@ -98,9 +99,10 @@ class Downloads:
     # -- parts ---------------------------------------------------------------------------------
 
     def _bring_in_parts(self, item: S3Object, target: Path) -> None:
-        head = self.means.bucket.head(item.key, IfMatch=item.etag)
-        if head is None:
-            raise StorageError(_changed(item))
+        with _this_version(item):
+            head = self.means.bucket.call(
+                "head_object", Key=item.key, IfMatch=item.etag, ChecksumMode="ENABLED"
+            )
         content = Content.of(self.means.bucket, item.key, head)
         if _has_come(target, content):
             self.meter.add(item.size)
@@ -159,14 +161,10 @@ class Downloads:
 
     def _get(self, item: S3Object, size: int, asked: dict[str, str]) -> dict[str, Any]:
         self.means.go_on()
-        try:
+        with _this_version(item):
             answer: dict[str, Any] = self.means.bucket.call(
                 "get_object", Key=item.key, IfMatch=item.etag, ChecksumMode="ENABLED", **asked
             )
-        except Exception as error:
-            if code_of(error) in {"PreconditionFailed", "412", "NoSuchKey", "404"}:
-                raise StorageError(_changed(item)) from error
-            raise
         if answer["ContentLength"] != size:
             answer["Body"].close()
             raise StorageError(
@@ -252,5 +250,14 @@ def _has_come(target: Path, content: Content) -> bool:
     return target.is_file() and not target.is_symlink() and content.is_in(target) is True
 
 
-def _changed(item: S3Object) -> str:
-    return f"{item.key!r} changed, or was deleted, while it was downloaded; download it again"
+@contextmanager
+def _this_version(item: S3Object) -> Iterator[None]:
+    """Say of a request for one version of an object that there is another one now, or none."""
+    try:
+        yield
+    except Exception as error:
+        if code_of(error) not in _OTHER_VERSION:
+            raise
+        raise StorageError(
+            f"{item.key!r} changed, or was deleted, while it was downloaded; download it again"
+        ) from error

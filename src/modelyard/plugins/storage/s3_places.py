@@ -85,6 +85,7 @@ class Place:
             "is not an s3:// URI": scheme.lower() != "s3",
             "names no bucket": not re.fullmatch(r"[\w.-]{1,255}", bucket, re.ASCII),
             "has a NUL in it": "\0" in key,
+            "is no UTF-8": not is_text(key),
         }
         if fault := next((fault for fault, present in faults.items() if present), ""):
             raise StorageError(f"{without_login(uri)!r} {fault}; the form is s3://bucket/key")
@@ -143,6 +144,15 @@ class Tree:
         outside = [path for path in [*paths, *folders] if not _is_inside(path)]
         _refuse([f"{place.folder}{path}" for path in outside], place, "no path inside a folder")
         return cls(tuple(files), tuple(sorted(folders)))
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a key can be called so, which is UTF-8; names of files are any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _above(path: str) -> Iterator[str]:

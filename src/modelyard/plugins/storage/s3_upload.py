@@ -1,7 +1,7 @@
 """Files into a bucket: in parallel, never over other content, and leaving nothing half-made.
 
 An upload in parts that another process has left unfinished is gone on with, if its parts are those of the
-file, which s3transfer's uploads do not.
+file. s3transfer does neither this nor writes on condition that nothing is there.
 """
 
 import base64
@@ -19,7 +19,7 @@ import attrs
 from modelyard.core.errors import StorageError
 from modelyard.plugins._aws import code_of, explained, is_foreseen
 from modelyard.plugins.storage.s3_content import Content
-from modelyard.plugins.storage.s3_places import FORBIDDEN, Bucket
+from modelyard.plugins.storage.s3_places import FORBIDDEN, Bucket, is_text
 from modelyard.plugins.storage.s3_transfer import Means, Meter
 
 _OVERTAKEN = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409", "NoSuchUpload"})
@@ -214,14 +214,16 @@ class Uploads:
     # -- what another process has begun --------------------------------------------------------
 
     def _unfinished(self, source: "Source", size: int) -> tuple[str, dict[int, Any]] | None:
-        """Return an upload to this key whose parts are all the file's own, with these parts."""
+        """Return an upload to this key whose parts are all the file's own, with these parts.
+
+        None where it has to be encrypted with a key: of an upload that is under way nobody says by which.
+        """
+        if self.encryption:
+            return None
         for upload in self._uploads_to(source.key):
             parts = self._parts_of(source.key, upload)
             if parts and all(_is_part(part, source.part(part["PartNumber"], size)) for part in parts):
-                if not self.encryption:
-                    return upload, {part["PartNumber"]: part for part in parts}
-                # Whether it is encrypted as this one has to be, nobody says.
-                self._dropped(source.key, upload)
+                return upload, {part["PartNumber"]: part for part in parts}
         return None
 
     def _uploads_to(self, key: str) -> list[str]:
@@ -338,7 +340,8 @@ def abandon(bucket: Bucket, key: str, upload: str) -> str:
 def files_in(folder: Path, trail: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
     """Yield what is below a folder, with its path as keys have it: files, and empty folders with a slash.
 
-    Links are followed. Raises `StorageError` for what is no file, and for links in a circle.
+    Links are followed. Raises `StorageError` for what is no file, for links in a circle, and for names that
+    no key can have.
     """
     real = os.path.realpath(folder)
     if real in trail:
@@ -347,6 +350,8 @@ def files_in(folder: Path, trail: tuple[str, ...] = ()) -> Iterator[tuple[Path, 
     if not items:
         yield folder, ""
     for item in items:
+        if not is_text(item.name):
+            raise StorageError(f"{str(item)!r} cannot be uploaded: its name is no UTF-8; rename it")
         if item.is_dir():
             for path, name in files_in(item, (*trail, real)):
                 yield path, f"{item.name}/{name}"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from modelyard.core.errors import PackagingError, UnsafeArchiveError
 from modelyard.core.plans import SourceCode
 from modelyard.plugins.packagers import deflate, original, splice
-from modelyard.plugins.packagers.canonical_tar import write_spliced
+from modelyard.plugins.packagers.model_archive import write_spliced
 from modelyard.plugins.packagers.original import examine
 from modelyard.plugins.packagers.splice import (
     HEADER_SIZE,
@@ -88,6 +88,13 @@ def link(name, target, kind=tarfile.SYMTYPE):
     return info, b""
 
 
+def long_name(name):
+    """Return what gives the next member a name, whatever its own is."""
+    info, data = file("././@LongLink", name.encode())
+    info.type = tarfile.GNUTYPE_LONGNAME
+    return info.tobuf(tarfile.GNU_FORMAT) + data.ljust(512, b"\0")
+
+
 def foreign_tar(*members):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -100,6 +107,12 @@ def foreign(path, *members, level=9):
     """Write an archive as another program would."""
     path.write_bytes(gzip.compress(foreign_tar(*members), level, mtime=7))
     return path
+
+
+def by_tarfile(archive, mode):
+    """Return all files of an archive as the standard library reads them, once it has read all of it."""
+    with tarfile.open(archive, mode) as tar:
+        return {info.name: tar.extractfile(info).read() for info in tar if info.isreg()}
 
 
 def index_of(archive):
@@ -286,7 +299,21 @@ def test_archive_of_another_program_has_to_be_read(packager, tmp_path):
     assert packager.splice(data[:4096], len(data), data[-8:], source) is None
 
 
-NAMES = st.sampled_from(["a", "b.bin", "codec", "code.txt", "dir/c", "dir/deep/d", "näme", "n" * 120])
+NAMES = st.sampled_from(
+    [
+        "a",
+        "A",
+        "b.bin",
+        "codec",
+        "Code/x",
+        "code.txt",
+        "dir/c",
+        "dir/deep/d",
+        "n\u00e4me",
+        "na\u0308me",
+        "n" * 120,
+    ]
+)
 SCRIPTS = st.sampled_from(["inference.py", "x.py", "lib/a.py", "lib/b.py", "é.py", "m" * 110 + ".py"])
 DATA = st.binary(max_size=3000)
 SOURCES = st.tuples(st.booleans(), DATA, st.dictionaries(SCRIPTS, DATA, max_size=4))
@@ -326,6 +353,8 @@ def test_any_tree_any_code_any_number_of_times(weights, own_code, form, sources)
             bundle = packager.pack_model(model, source, base / f"out-{number}")
             packager.unpack(bundle.path, base / f"into-{number}")
             assert read_tree(base / f"into-{number}") == expected(weights, code)
+            for mode in ("r:gz", "r|gz"):
+                assert by_tarfile(bundle.path, mode) == expected(weights, code)
             assert bundle.files == len(weights) + len(code)
             data = bundle.path.read_bytes()
             raw = zlib.decompress(data, 31)
@@ -537,20 +566,46 @@ def test_index_that_does_not_fit_is_not_believed(repack, tmp_path, lie):
 BLANK = Index(0, 0, 0, 0, 0, 2, 0, "0" * 64)
 
 
-def with_prefix(path, raw, end=zlib.Z_FULL_FLUSH):
-    """Write an archive whose index fits a prefix of any bytes before a model."""
-    body = foreign_tar(*MODEL)
-    deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
-    deflated = deflater.compress(raw) + deflater.flush(end)
+def with_prefix(path, raw, end=zlib.Z_FULL_FLUSH, *, body=None, open_bytes=0):
+    """Write an archive whose index fits a prefix of any bytes before a model.
+
+    `open_bytes`: so many bytes of the model are in the prefix's last block.
+    """
+    body = body or foreign_tar(*MODEL)
+    if open_bytes:
+        size = len(raw) + open_bytes
+        deflated = struct.pack("<BHH", 0, size, size ^ 0xFFFF) + raw
+    else:
+        deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+        deflated = deflater.compress(raw) + deflater.flush(end)
     if end == zlib.Z_FINISH:
         deflated += b"\0\0\xff\xff"
-    rest = gzip.compress(body)[10:-8]
+    rest = body[:open_bytes] + gzip.compress(body[open_bytes:])[10:-8]
     index = attrs.evolve(
         BLANK, prefix=len(deflated), prefix_raw=len(raw), body=len(rest), body_raw=len(body),
         crc=zlib.crc32(raw + body),
     )  # fmt: skip
     path.write_bytes(index.header + deflated + rest + index.trailer)
     return path
+
+
+def of_no_crc(tail, content=b""):
+    """Return a tar of one file of code and `tail` behind it, whose first four bytes make the CRC 0."""
+
+    def tar(free):
+        data = free.to_bytes(4, "little") + content
+        return foreign_tar(file("code/a", data))[:1024] + tail
+
+    def less(crc, free):
+        """Change bits so that the CRC becomes as small as it can."""
+        for effect, change in sorted(rows, reverse=True):
+            crc, free = min((crc, free), (crc ^ effect, free ^ change))
+        return crc, free
+
+    rows = []
+    for bit in range(32):
+        rows += [less(zlib.crc32(tar(1 << bit)) ^ zlib.crc32(tar(0)), 1 << bit)]
+    return tar(less(zlib.crc32(tar(0)), 0)[1])
 
 
 @pytest.mark.parametrize("name", ["model.bin", "code.py", "codes/a.py"])
@@ -565,6 +620,38 @@ def test_prefix_that_is_no_code_is_kept(repack, content, tmp_path, name):
 
 def test_prefix_that_changes_the_crc_is_not_spliced(repack, content, tmp_path):
     model = with_prefix(tmp_path / "m.tar.gz", foreign_tar(file("code/a.py", b"old"))[:1024])
+    assert content(repack(model, CODE)) == expected(WEIGHTS, CODE)
+
+
+def test_prefix_that_ends_with_a_name_for_the_model_is_kept(repack, content, tmp_path):
+    """Without it, the first file of the model would have another name in silence."""
+    model = with_prefix(tmp_path / "m.tar.gz", of_no_crc(long_name("renamed")))
+    assert index_of(model).fits(model.stat().st_size, model.read_bytes()[-8:])
+    weights = {"renamed": WEIGHTS["model.pth"], "parts/2.bin": b"2"}
+    assert content(repack(model, CODE)) == expected(weights, CODE)
+
+
+def test_prefix_whose_last_file_goes_on_in_the_model_is_kept(repack, content, tmp_path):
+    """Without it, other files would be there: those of which one was the content, and the reverse."""
+    start, _ = file("code/b", bytes(512))
+    inner = b"".join(info.tobuf() + data + bytes(-len(data) % 512) for info, data in MODEL)
+    model = with_prefix(
+        tmp_path / "m.tar.gz", of_no_crc(start.tobuf()), body=foreign_tar(file("hidden", inner))
+    )
+    assert content(repack(model, CODE)) == expected(WEIGHTS, CODE)
+
+
+def test_prefix_that_ends_the_tar_before_the_model(repack, tmp_path):
+    model = with_prefix(tmp_path / "m.tar.gz", of_no_crc(bytes(1024)))
+    with pytest.raises(PackagingError, match="there is data behind its end marker"):
+        repack(model, CODE)
+
+
+def test_prefix_whose_last_block_goes_on_in_the_model_is_kept(repack, content, tmp_path):
+    """Without it, the model's first bytes would be taken for deflated ones."""
+    raw = of_no_crc(b"", bytes(504) + b"\0\0\xff\xff")
+    model = with_prefix(tmp_path / "m.tar.gz", raw, open_bytes=512)
+    assert content(model) == expected(WEIGHTS, {"a": raw[512:]})
     assert content(repack(model, CODE)) == expected(WEIGHTS, CODE)
 
 
@@ -601,6 +688,19 @@ def test_model_that_is_changed_before_it_is_copied(repack, tmp_path):
     with pytest.raises(PackagingError, match="changed while it was packed"):
         write_spliced(tmp_path / "out", (), body, level=1)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("whole_code", [True, False])
+def test_model_that_is_changed_before_it_is_rewritten(tmp_path, whole_code):
+    """Old code and a new model would be neither."""
+    limits = TarballPackager()._limits
+    model = foreign(tmp_path / "m.tar.gz", file("code/a.py", b"1"), *MODEL)
+    found = examine(model, limits, whole_code=whole_code)
+    assert found.body is None
+    assert [entry.name for entry in found.entries(limits)] == ["code/a.py", *WEIGHTS]
+    os.utime(model, (1, 1))
+    with pytest.raises(PackagingError, match="changed while it was packed"):
+        list(found.entries(limits))
 
 
 SMALL = {"w": b"weights" * 20}

@@ -6,9 +6,10 @@ import struct
 import sys
 import tarfile
 import zipfile
+from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.errors import PackagingError, UnsafeArchiveError
@@ -92,6 +93,7 @@ def path_max_escape():
     return tar(*members, hardlink("flag", "escape/flag"), file("flag", b"evil"), layout=tarfile.PAX_FORMAT)
 
 
+LONG_NAME = extended(tarfile.GNUTYPE_LONGNAME, b"b")
 OLD_SPARSE = patched(header("sparse", b"S"), 483, b"%011o\0" % (1 << 32))
 
 HOSTILE = {
@@ -155,7 +157,7 @@ HOSTILE = {
     "links multiply": tar(file("a", bytes(3 * MIB)), *(hardlink(f"l{i}", "a") for i in range(90))),
     "PAX header of 2 MiB": pax((b"comment", bytes(2 * MIB))) + tar(file("f")),
     "long name of 2 MiB": extended(tarfile.GNUTYPE_LONGNAME, b"n" * 2 * MIB) + tar(file("f")),
-    "PAX headers without end": pax((b"comment", b"c")) * 2000 + tar(file("f")),
+    "PAX headers without end": extended(tarfile.XGLTYPE, b"13 comment=c\n") * 2000 + tar(file("f")),
     "global PAX path": extended(tarfile.XGLTYPE, b"16 path=../gone\n") + tar(file("f")),
 }
 
@@ -170,6 +172,17 @@ DAMAGED = {
     "PAX record too long": extended(tarfile.XHDTYPE, b"99 path=x\n") + tar(file("f")),
     "PAX record with a negative length": extended(tarfile.XHDTYPE, b"-9 path=x\n") + tar(file("f")),
     "PAX header of garbage": extended(tarfile.XHDTYPE, b"\xff" * 600) + tar(file("f")),
+    "two PAX headers": pax((b"path", b"a")) + pax((b"mtime", b"1")) + tar(file("b")),
+    "PAX header before GNU's": pax((b"path", b"a")) + LONG_NAME + tar(file("c")),
+    "PAX header behind GNU's": LONG_NAME + pax((b"path", b"a")) + tar(file("c")),
+    "two long names": LONG_NAME * 2 + tar(file("c")),
+    "PAX header of two names": pax((b"path", b"a"), (b"path", b"b")) + tar(file("c")),
+    "extended header before the end": tar(file("a"), end=b"") + pax((b"path", b"b")) + tar(),
+    "target of a file": extended(tarfile.GNUTYPE_LONGLINK, b"a") + tar(file("b")),
+    "file with the name of a folder": pax((b"path", b"a/")) + tar(file("b")),
+    "old folder with the long name of a file": LONG_NAME + patched(header("a/"), 156, b"\0") + tar(),
+    "times of GNU, for Python a part of the name": patched(header("a"), 345, b"14512345123\0") + tar(),
+    "file of GNU that is sparse for libarchive": patched(header("a"), 386, b"\xaa") + tar(),
     "link with content": header("l", tarfile.SYMTYPE, 512) + bytes(512) + tar(),
     "folder with content": header("d/", tarfile.DIRTYPE, 512) + bytes(512) + tar(),
     "bad checksum of the second header": tar(file("a"), end=b"") + b"x" + header("b")[1:] + tar(),
@@ -444,11 +457,72 @@ def test_folder_that_fills_meanwhile_is_left_alone(tmp_path, monkeypatch):
     assert names_in(tmp_path) == ["archive", "into", "into/mine"]
 
 
+def test_a_name_that_the_disk_takes_for_another_is_refused(tmp_path, monkeypatch):
+    """As some take 'A' for 'a'; here it is there by another hand."""
+    (tmp_path / "archive").write_bytes(tar(file("a", b"1"), file("A", b"2")))
+    real = os.fdopen
+
+    def also_upper(*arguments):
+        for part in tmp_path.glob("into.*.part"):
+            (part / "A").touch()
+        return real(*arguments)
+
+    monkeypatch.setattr("os.fdopen", also_upper)
+    with pytest.raises(PackagingError, match="cannot unpack .* File exists: 'A'"):
+        unpack_archive(tmp_path / "archive", tmp_path / "into", LIMITS)
+    assert names_in(tmp_path) == ["archive"]
+
+
 @pytest.mark.parametrize("missing", ["missing", "."])
 def test_archive_that_cannot_be_opened(tmp_path, missing):
     with pytest.raises(PackagingError, match="cannot read archive"):
         unpack_archive(tmp_path / missing, tmp_path / "into", LIMITS)
     assert names_in(tmp_path) == []
+
+
+NAMES = st.sampled_from([b"a", b"b", b"d/a", b"code/x", b"code", b"d"])
+EXTENSIONS = st.one_of(
+    st.builds(extended, st.sampled_from([tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK]), NAMES),
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"path", b"linkpath", b"size", b"mtime", b"comment"]), NAMES | st.just(b"3")
+        ),
+        max_size=2,
+    ).map(lambda records: pax(*records)),
+)
+
+
+@st.composite
+def members(draw):
+    """Make a member by the rules, and break one of them."""
+    kind = draw(st.sampled_from([b"0", b"0", b"0", b"\0", b"7", b"5", b"1", b"2"]))
+    content = draw(st.sampled_from([b"", b"xyz", b"q" * 512])) if kind in b"0\07" else b""
+    target = draw(NAMES).decode() if kind in b"12" else ""
+    info, _ = member(draw(NAMES).decode(), kind, target, size=len(content))
+    block = info.tobuf(draw(st.sampled_from([tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])))
+    offset, change = draw(
+        st.sampled_from([(0, b""), (345, b"before"), (386, b"1"), (257, b"ustar\000"), (257, bytes(8))])
+        | st.tuples(st.just(len(info.name)), st.just(b"/"))
+        | st.tuples(st.integers(0, 511), st.binary(min_size=1, max_size=1))
+        | st.tuples(st.just(156), st.sampled_from("01257\0gxLKSV").map(str.encode))
+    )
+    before = b"".join(draw(st.lists(EXTENSIONS, max_size=2)))
+    return before + patched(block, offset, change) + content + bytes(-len(content) % 512)
+
+
+@settings(max_examples=200)
+@given(parts=st.lists(members(), min_size=1, max_size=3))
+def test_what_is_accepted_is_what_the_standard_library_reads(tmp_path_factory, parts):
+    """Or else what one of them found harmless is not what the other one serves."""
+    around = tmp_path_factory.mktemp("around")
+    (around / "archive").write_bytes(b"".join(parts) + bytes(1024))
+    try:
+        unpack_archive(around / "archive", around / "into", LIMITS)
+    except PackagingError:
+        return
+    with suppress(tarfile.TarError), tarfile.open(around / "archive") as tar:
+        tar.extractall(around / "theirs", filter="tar")
+        assert read_tree(around / "theirs") == read_tree(around / "into")
 
 
 @given(position=st.integers(0, 4 * 512 - 1), byte=st.integers(0, 255), fix=st.booleans())

@@ -1,0 +1,5 @@
+"""Packing source, giving a model other code, and submitting a job. ``python -m benchmarks.packaging``."""
+
+from benchmarks.packaging.run import main
+
+__all__ = ["main"]

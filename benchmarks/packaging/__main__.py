@@ -1,0 +1,5 @@
+"""Run the benchmarks of packaging."""
+
+from benchmarks.packaging import main
+
+main()
