@@ -255,7 +255,7 @@ class Estimator:
         plan = self.plan(inputs, job_name=job_name, **options)
         backend = self.plugins.backends.create(plan.backend)
         carrier = PluginCarrier.of(
-            self.plugins, plan.packager, lambda packager, into: _packed(packager, plan, into)
+            self.plugins, plan.packager, lambda carrier, into: _packed(carrier.packager, plan, into)
         )
         self._job = backend.submit(plan, carrier, attached=wait)
         self._ran = plan.source
@@ -300,7 +300,7 @@ class Estimator:
         where, handle = found_anywhere(
             manager, asked, lambda found: (found.name, found.job(training_job_name)), JobNotFoundError
         )
-        description = _completed(handle, manager, show=True)
+        description = _completed(handle, manager, show=True, opening="found")
         plan = description.plan
         estimator = cls(
             entry_point=plan.source.program if plan.source else None,
@@ -586,14 +586,14 @@ def _stop(job: JobHandle) -> None:
         progress.line(f"training job {job.name}: {job.describe().status}")
 
 
-def _follow(job: JobHandle, plugins: PluginManager, *, show: bool) -> None:
-    """Wait for the job's end, with its log and its state where they are to be shown."""
+def _follow(job: JobHandle, plugins: PluginManager, *, show: bool, opening: str) -> None:
+    """Wait for the job's end, with its log and its state where they are to be shown, after `opening`."""
     if not show:
         for _ in job.logs(follow=True):
             pass
         return
     with Progress(f"{job.name} InProgress") as progress:
-        progress.line(f"training job {job.name} started")
+        progress.line(f"training job {job.name} {opening}")
         if found := _found(job.describe().plan, plugins):
             progress.line(found)
         for line in job.logs(follow=True):
@@ -613,9 +613,11 @@ def _found(plan: TrainingPlan, plugins: PluginManager) -> str:
     return f"hardware {plan.hardware.name}{found}"
 
 
-def _completed(job: JobHandle, plugins: PluginManager, *, show: bool) -> JobDescription:
+def _completed(
+    job: JobHandle, plugins: PluginManager, *, show: bool, opening: str = "started"
+) -> JobDescription:
     """Wait for the job, tell the plugins, and return what it left; raise if it did not complete."""
-    _follow(job, plugins, show=show)
+    _follow(job, plugins, show=show, opening=opening)
     description = job.describe()
     plugins.job_finished(description)
     hint = f"The whole log is {description.log}" if description.log else ""

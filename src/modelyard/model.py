@@ -12,9 +12,9 @@ import attrs
 
 from modelyard.compat.names import old_keywords
 from modelyard.core.backend_keywords import BackendKeywords
-from modelyard.core.carrier import PluginCarrier, as_uri, fetched
-from modelyard.core.contracts import Bundle, EndpointHandle, Packager
-from modelyard.core.errors import EndpointFailedError, InvalidPlanError
+from modelyard.core.carrier import PluginCarrier, as_uri, local_path
+from modelyard.core.contracts import Bundle, EndpointHandle
+from modelyard.core.errors import EndpointFailedError, InvalidPlanError, PackagingError
 from modelyard.core.keywords import keywords_of
 from modelyard.core.manager import PluginManager
 from modelyard.core.places import Place, place_of
@@ -55,7 +55,7 @@ class Model:
     @old_keywords
     def __init__(
         self,
-        model_data: PathLike,
+        model_data: PathLike | Mapping[str, Any],
         role: str | None = None,
         entry_point: PathLike | None = None,
         framework_version: str | None = None,
@@ -160,8 +160,9 @@ class Model:
             hardware=hardware,
             **options,
         )
-        source = partial(_here, plan.source, self.plugins)
-        carrier = PluginCarrier.of(self.plugins, plan.packager, self._packing(plan), source)
+        carrier = PluginCarrier.of(
+            self.plugins, plan.packager, partial(_packed, plan), partial(_here, plan.source)
+        )
         handle = self.plugins.backends.create(plan.backend).deploy(plan, carrier)
         if wait:
             _await_service(handle, keywords.note(plan.backend))
@@ -178,28 +179,31 @@ class Model:
         called = f"{type(self).__name__}.{method}"
         return self._keywords.merged(BackendKeywords.of(self.plugins, options, called=called, known=known))
 
-    def _packing(self, plan: EndpointPlan) -> Callable[[Packager, Path], Bundle]:
-        def pack(packager: Packager, into: Path) -> Bundle:
-            with (
-                fetched(self.plugins, plan.model.uri, into) as model,
-                _here(plan.source, self.plugins, into) as source,
-            ):
-                return packager.pack_model(model, source, into)
-
-        return pack
-
 
 class PyTorchModel(Model):
     """A `Model` of a PyTorch script, by the name that SageMaker's documentation uses."""
 
 
+def _packed(plan: EndpointPlan, carrier: PluginCarrier, into: Path) -> Bundle:
+    """Write the model's archive, with its code, into a folder."""
+    uri = plan.model.uri
+    with carrier.fetched(uri, into) as model, _here(plan.source, carrier, into) as source:
+        try:
+            return carrier.packager.pack_model(model, source, into)
+        except PackagingError as error:
+            if local_path(uri):
+                raise
+            # The user knows the URI, and not the copy of it that is gone by now.
+            raise type(error)(str(error).replace(str(model), uri)) from None
+
+
 @contextmanager
-def _here(source: SourceCode | None, plugins: PluginManager, folder: Path) -> Iterator[SourceCode | None]:
+def _here(source: SourceCode | None, carrier: PluginCarrier, folder: Path) -> Iterator[SourceCode | None]:
     """Give the source with its folder on this machine: that of a job may be in another place."""
     if source is None or "://" not in (source.source_dir or ""):
         yield source
         return
-    with fetched(plugins, str(source.source_dir), folder) as code:
+    with carrier.fetched(str(source.source_dir), folder) as code:
         yield attrs.evolve(source, source_dir=str(code))
 
 
@@ -215,13 +219,27 @@ def _source(
     return SourceCode.of(entry_point, source_dir, dependencies)
 
 
-def _location(model_data: PathLike, role: str | None) -> str:
+def _location(model_data: PathLike | Mapping[str, Any], role: str | None) -> str:
     if role is not None and "://" in role:
         raise InvalidPlanError(
             f"the role is {role!r}, which is a place: model_data comes first, then role; give image_uri by "
             "its name"
         )
-    return os.fspath(model_data)
+    return _on_s3(model_data) if isinstance(model_data, Mapping) else os.fspath(model_data)
+
+
+def _on_s3(model_data: Mapping[str, Any]) -> str:
+    """Return the URI of SDK v2's ``{"S3DataSource": {...}}``: that of a folder has a slash at its end."""
+    match model_data:
+        case {"S3DataSource": {"S3Uri": str(uri), "S3DataType": "S3Prefix", "CompressionType": "None"}}:
+            return f"{uri.rstrip('/')}/"
+        case {"S3DataSource": {"S3Uri": str(uri), "S3DataType": "S3Object", "CompressionType": "Gzip"}}:
+            return uri
+    raise InvalidPlanError(
+        'model_data as a dict is {"S3DataSource": {"S3Uri": "s3://...", "S3DataType": "S3Prefix", '
+        '"CompressionType": "None"}} for a folder of files, or "S3Object" and "Gzip" for an archive, not '
+        f"{model_data!r}"
+    )
 
 
 def _network(vpc_config: Mapping[str, Sequence[str]] | None) -> dict[str, Sequence[str]]:
@@ -256,6 +274,7 @@ def _await_service(handle: EndpointHandle, note: str = "") -> None:
         with Progress(f"endpoint {handle.name} Creating") as progress:
             if note:
                 progress.line(f"note: {note}")
+            progress.line(f"endpoint {handle.name} started")  # It may take minutes to load.
             while (description := handle.describe()).status is EndpointStatus.CREATING:
                 time.sleep(_POLL)
             in_service = description.status is EndpointStatus.IN_SERVICE and description.url

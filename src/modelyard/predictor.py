@@ -12,7 +12,7 @@ from modelyard.compat.deserializers import BaseDeserializer
 from modelyard.compat.names import old_keywords, old_name
 from modelyard.compat.serializers import CodecSerializer
 from modelyard.core.codecs import CodecTable
-from modelyard.core.contracts import EndpointHandle, Invocation
+from modelyard.core.contracts import EndpointHandle, Invocation, StreamingEndpoint
 from modelyard.core.errors import (
     EncodeError,
     EndpointNotFoundError,
@@ -137,6 +137,38 @@ class Predictor:
         if delete is not None:
             delete()
 
+    @checked_keywords
+    def update_endpoint(
+        self,
+        initial_instance_count: int | None = None,
+        instance_type: str | None = None,
+        accelerator_type: str | None = None,
+        model_name: str | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Change what the endpoint runs on, or which of SageMaker's models it serves, while it answers.
+
+        What is left out stays as it is. Raises `InvalidPlanError` for an endpoint that cannot be changed,
+        and `EndpointError` where the service has gone back to how it was.
+        """
+        asked = {
+            "InitialInstanceCount": initial_instance_count,
+            "InstanceType": instance_type,
+            "AcceleratorType": accelerator_type,
+            "ModelName": model_name,
+        }
+        changes = {name: value for name, value in asked.items() if value is not None}
+        if not changes:
+            raise InvalidPlanError("update_endpoint: say what is to change, instance_type='ml.m5.xlarge' say")
+        update = getattr(self._handle, "update", None)
+        if update is None:
+            raise InvalidPlanError(
+                f"the endpoint {self.endpoint_name!r} cannot be changed, only those on SageMaker can: delete "
+                "it, and deploy its model anew"
+            )
+        update(wait=wait, **changes)
+
     # -- what to send and to ask for -----------------------------------------------------------
 
     @property
@@ -228,8 +260,7 @@ class Predictor:
         accept: str | None = None,
     ) -> Iterator[bytes]:
         """Yield the answer's bytes as they come, from an endpoint that can. Takes what `predict` takes."""
-        stream = getattr(self._handle, "invoke_stream", None)
-        if stream is None:
+        if not isinstance(self._handle, StreamingEndpoint):
             raise InvalidPlanError(
                 f"the endpoint {self.endpoint_name!r} is not asked for streams here: let an HTTP client read "
                 "what its url answers"
@@ -241,10 +272,8 @@ class Predictor:
             "InferenceComponentName": component_name,
         }
         body, sending, accepting, more = self._request(data, named, initial_args, content_type, accept)
-        answer: Iterator[bytes] = stream(
-            body, content_type=sending, accept=accepting, **({"arguments": more} if more else {})
-        )
-        return answer
+        stream = self._handle.invoke_stream
+        return stream(body, content_type=sending, accept=accepting, **self._arguments(more, stream))
 
     def _request(
         self,
@@ -266,15 +295,16 @@ class Predictor:
         return self._encoded(data, sending) if body is None else _bytes(body), sending, accepting, more
 
     def _invoked(self, body: bytes, content_type: str, accept: str, more: Mapping[str, str]) -> Invocation:
-        if not more:
-            return self._handle.invoke(body, content_type=content_type, accept=accept)
-        invoke: Any = self._handle.invoke
-        if "arguments" not in inspect.signature(invoke).parameters:
+        invoke = self._handle.invoke
+        return invoke(body, content_type=content_type, accept=accept, **self._arguments(more, invoke))
+
+    def _arguments(self, more: Mapping[str, str], call: Callable[..., object]) -> dict[str, Any]:
+        """Return the other parts of a request as keywords of a call that can take them, if there are any."""
+        if more and "arguments" not in inspect.signature(call).parameters:
             raise InvalidPlanError(
                 f"the endpoint {self.endpoint_name!r} takes no {', '.join(more)}: only those on SageMaker do"
             )
-        answer: Invocation = invoke(body, content_type=content_type, accept=accept, arguments=more)
-        return answer
+        return {"arguments": more} if more else {}
 
     def _encoded(self, data: Any, content_type: str) -> bytes:
         if self._serializer is not None:

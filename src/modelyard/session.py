@@ -347,7 +347,7 @@ def get_execution_role(sagemaker_session: Session | None = None, use_default: bo
     try:
         arn = session.get_caller_identity_arn()
     except ModelyardError as error:
-        raise InvalidPlanError(f"there is no execution role here: {error}; {_NO_ROLE}") from error
+        raise InvalidPlanError(f"there is no execution role here: {error}; {_NO_ROLE}") from None
     if ":role/" not in arn:
         raise InvalidPlanError(
             f"the current identity is not a role: {arn}, therefore it cannot be used as an execution role; "
@@ -390,7 +390,8 @@ def _reporting(doing: str) -> Iterator[None]:
             hint = ": set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         elif type(error).__name__ == "NoRegionError":
             hint = " Set AWS_DEFAULT_REGION, or the region of the profile."
-        raise StorageError(f"{doing}: {error}{hint}") from error
+        # What boto3 says is in the message; its own forty frames would hide that.
+        raise StorageError(f"{doing}: {error}{hint}") from None
 
 
 def _of_boto(boto_session: Any) -> dict[str, str]:

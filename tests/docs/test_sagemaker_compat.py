@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.sagemaker_page import PAGE, page
-from tests.docs.sagemaker_rows import DIFFERS, REFUSED, SECTIONS, WORKS
+from tests.docs.sagemaker_rows import DIFFERS, REFUSED, SAID_ONLY, SECTIONS, WORKS
 
 from modelyard.compat.names import RENAMED, WITHOUT_EFFECT
 from modelyard.core.backend_keywords import backend_options
@@ -73,3 +73,9 @@ def test_what_differs_or_is_refused_says_why(row):
 )
 def test_what_works_is_shown_by_a_test(row):
     assert row.shown
+
+
+def test_what_the_documentation_calls_is_called_by_the_tests_of_its_pages():
+    by_seeds = {row.feature for row in ROWS if any(shown.startswith("seeds/") for shown in row.shown)}
+    assert by_seeds | SAID_ONLY == {row.feature for row in ROWS}
+    assert not by_seeds & SAID_ONLY

@@ -1,8 +1,5 @@
 """The surroundings in which the documentation's code runs: an account of AWS, and this machine."""
 
-import io
-import json
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -13,29 +10,11 @@ from tests.aws.services import aws, moto, s3, surroundings
 
 from modelyard.pytorch import PyTorchModel
 
+pytest.register_assert_rewrite("tests.seeds.seed_support")
+
+from tests.seeds.seed_support import archive, files_of  # noqa: E402 - its assertions are pytest's
+
 __all__ = ["aws", "double", "moto", "role", "s3", "served", "surroundings"]
-
-MODEL = """
-import os
-import torch
-
-class Your_Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.factor = torch.nn.Parameter(torch.ones(1))
-
-    def forward(self, values):
-        return values * self.factor
-"""
-"""The model that the documentation leaves to its reader: it multiplies by a number that is trained."""
-
-FIT = """
-        # The training: the factor is the number of the lines of the data.
-        model = Your_Model()
-        lines = [line for name in os.listdir(args.train) for line in open(os.path.join(args.train, name))]
-        with torch.no_grad():
-            model.factor.fill_(len(lines))
-"""
 
 
 class Account:
@@ -111,7 +90,7 @@ class OlderContainers(Containers):
         super()._unpack(uri, base)
         models = (model["PrimaryContainer"] for model in self._double.models.values())
         variables = next(model["Environment"] for model in models if model["ModelDataUrl"] == uri)
-        source = variables["SAGEMAKER_SUBMIT_DIRECTORY"]
+        source = variables.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
         if source.startswith("s3://"):
             bucket, _, key = source.removeprefix("s3://").partition("/")
             body = self._double.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -154,58 +133,6 @@ def serve(machine):
         )
 
     return deploy
-
-
-def archive(path, files):
-    """Write an archive of files by their names and contents."""
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def files_of(content):
-    """Return the files of an archive by their names."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        return {
-            member.name.removeprefix("./"): tar.extractfile(member).read()
-            for member in tar
-            if member.isfile()
-        }
-
-
-def output_of(estimator, name="model"):
-    """Return the files of the latest job's model, or of its output."""
-    model = Path(estimator.model_data.removeprefix("file://"))
-    return files_of(model.with_name(f"{name}.tar.gz").read_bytes())
-
-
-def channels_of(request):
-    """Return the places of a job's data by the names of the channels."""
-    return {
-        channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
-        for channel in request["InputDataConfig"]
-    }
-
-
-def users(hyperparameters):
-    """Return the hyperparameters of a request without those for the container."""
-    return {
-        name: json.loads(value)
-        for name, value in hyperparameters.items()
-        if not name.startswith("sagemaker_")
-    }
-
-
-def weights(factor=3.0):
-    """Return ``model.pth``: the saved parameters of `MODEL`."""
-    import torch
-
-    body = io.BytesIO()
-    torch.save({"factor": torch.full((1,), factor)}, body)
-    return body.getvalue()
 
 
 def _quick(init):

@@ -20,11 +20,20 @@ import json
 
 import numpy as np
 import pytest
-from tests.seeds.conftest import (
-    FIT,
+from tests.seeds.seed_support import (
+    ARGUMENTS,
+    BY_HOST,
     MODEL,
+    MODEL_FN,
+    PICKLED_INPUT,
+    PREDICT_FN,
+    SAVE,
     archive,
     channels_of,
+    check_attach,
+    check_inputs,
+    check_pickled_input,
+    check_wait_and_logs,
     output_of,
     users,
     weights,
@@ -35,63 +44,6 @@ from modelyard.pytorch import PyTorch, PyTorchModel
 from modelyard.session import Session
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*since SDK v2:DeprecationWarning")
-
-PARSER = """
-import argparse
-import json
-import os
-
-if __name__ == '__main__':
-
-        parser = argparse.ArgumentParser()
-
-        # Hyperparameters come as arguments of the command line.
-        parser.add_argument('--epochs', type=int, default=50)
-        parser.add_argument('--batch-size', type=int, default=64)
-        parser.add_argument('--learning-rate', type=float, default=0.05)
-        parser.add_argument('--use-cuda', type=bool, default=False)
-
-        # The folders.
-        parser.add_argument('--output-data-dir', type=str, default=os.environ['SM_OUTPUT_DATA_DIR'])
-        parser.add_argument('--model-dir', type=str, default=os.environ['SM_MODEL_DIR'])
-        parser.add_argument('--train', type=str, default=os.environ['SM_CHANNEL_TRAIN'])
-        parser.add_argument('--test', type=str, default=os.environ['SM_CHANNEL_TEST'])
-
-        args, _ = parser.parse_known_args()
-
-        seen = {
-            **vars(args),
-            "gpus": os.environ['SM_NUM_GPUS'],
-            "trained on": sorted(os.listdir(args.train)),
-            "tested on": sorted(os.listdir(args.test)),
-            "argv": __import__("sys").argv[1:],
-        }
-        with open(os.path.join(args.output_data_dir, 'seen.json'), 'w') as f:
-            json.dump(seen, f)
-        with open(os.path.join(args.model_dir, 'model.txt'), 'w') as f:
-            f.write('a model')
-"""
-
-SAVE = f"""{MODEL}
-import argparse
-
-if __name__=='__main__':
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--model-dir', type=str, default=os.environ['SM_MODEL_DIR'])
-        parser.add_argument('--train', type=str, default=os.environ['SM_CHANNEL_TRAIN'])
-        args, _ = parser.parse_known_args()
-{FIT}
-        with open(os.path.join(args.model_dir, 'model.pth'), 'wb') as f:
-            torch.save(model.state_dict(), f)
-"""
-
-MODEL_FN = """
-def model_fn(model_dir):
-    model = Your_Model()
-    with open(os.path.join(model_dir, 'model.pth'), 'rb') as f:
-        model.load_state_dict(torch.load(f))
-    return model
-"""
 
 
 # -- Training with PyTorch ---------------------------------------------------------------------
@@ -122,7 +74,7 @@ def test_training_a_script_by_an_estimator(account, folder):
 @pytest.fixture
 def trained(machine):
     """Train the script that reads its arguments, here, with small data; return what it has seen."""
-    (machine / "pytorch-train.py").write_text(PARSER)
+    (machine / "pytorch-train.py").write_text(ARGUMENTS)
     (machine / "test").mkdir()
     (machine / "test" / "tests.txt").write_text("4\n")
 
@@ -156,7 +108,7 @@ def test_boolean_hyperparameters_are_given_explicitly(trained):
 
 
 def test_running_the_script_with_hyperparameters_and_two_channels(account, folder):
-    (folder / "pytorch-train.py").write_text(PARSER)
+    (folder / "pytorch-train.py").write_text(ARGUMENTS)
     account.put("s3://my-data-bucket/path/to/my/training/data/lines.txt")
     account.put("s3://my-data-bucket/path/to/my/test/data/lines.txt")
     pytorch_estimator = PyTorch(
@@ -279,65 +231,28 @@ def test_py_version_selects_the_image_and_the_patch_may_be_left_out(account, fol
 # -- Calling fit -------------------------------------------------------------------------------
 
 
-def test_inputs_are_a_location_or_a_dict_of_them(account, folder):
+@pytest.fixture
+def estimator(folder):
+    """Return an estimator of a script that has nothing to do."""
     (folder / "pytorch-train.py").touch()
-    account.put("s3://my-bucket/my-training-data/lines.txt")
-    account.put("s3://my-bucket/my-evaluation-data/lines.txt")
-    estimator = PyTorch("pytorch-train.py", train_instance_type="ml.m4.xlarge", framework_version="1.0.0")
-    estimator.fit("s3://my-bucket/my-training-data")
-    assert channels_of(account.asked("CreateTrainingJob"))["train"] == "s3://my-bucket/my-training-data"
-    estimator.fit({"train": "s3://my-bucket/my-training-data", "eval": "s3://my-bucket/my-evaluation-data"})
-    assert channels_of(account.asked("CreateTrainingJob")) == {
-        "train": "s3://my-bucket/my-training-data",
-        "eval": "s3://my-bucket/my-evaluation-data",
-    }
+    return PyTorch("pytorch-train.py", train_instance_type="ml.m4.xlarge", framework_version="1.0.0")
 
 
-def test_wait_and_logs_have_defaults_and_can_be_switched_off(account, folder, capsys):
-    (folder / "pytorch-train.py").touch()
-    estimator = PyTorch("pytorch-train.py", train_instance_type="ml.m4.xlarge", framework_version="1.0.0")
-    estimator.fit()
-    assert "hello from algo-1" in capsys.readouterr().out
-    estimator.fit(logs=False)
-    assert "hello from algo-1" not in capsys.readouterr().out
-    account.double.plays = None  # The job goes on until it is told to complete.
-    estimator.fit(wait=False)
-    name = estimator.latest_training_job.name
-    assert Session().describe_training_job(name)["TrainingJobStatus"] == "InProgress"
-    account.double.jobs[name].complete()
+def test_inputs_are_a_location_or_a_dict_of_them(account, estimator):
+    check_inputs(account, estimator)
+
+
+def test_wait_and_logs_have_defaults_and_can_be_switched_off(account, estimator, capsys):
+    check_wait_and_logs(account, estimator, capsys)
 
 
 # -- Distributed PyTorch training --------------------------------------------------------------
-
-DISTRIBUTED = """
-import argparse, gc, json, os
-import torch
-import torch.distributed as dist
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--distributed', default=True)
-    parser.add_argument('--backend', type=str)
-    parser.add_argument('--hosts', type=list, default=json.loads(os.environ['SM_HOSTS']))
-    parser.add_argument('--current-host', type=str, default=os.environ['SM_CURRENT_HOST'])
-    args, _ = parser.parse_known_args()
-    assert os.environ['MASTER_ADDR'] and os.environ['MASTER_PORT']
-    if args.distributed:
-        world_size = len(args.hosts)
-        os.environ['WORLD_SIZE'] = str(world_size)
-        host_rank = args.hosts.index(args.current_host)
-        dist.init_process_group(backend=args.backend, rank=host_rank)
-    total = torch.full((1,), host_rank + 1.0)
-    dist.all_reduce(total)
-    print("the sum on", args.current_host, "is", total.item(), "by", dist.get_backend())
-    dist.destroy_process_group()
-"""
 
 
 @pytest.mark.torch
 @pytest.mark.parametrize("backend", ["gloo", "tcp"])
 def test_a_script_on_several_hosts_initialises_its_process_group(machine, capsys, backend):
-    (machine / "pytorch-train.py").write_text(DISTRIBUTED)
+    (machine / "pytorch-train.py").write_text(BY_HOST)
     estimator = PyTorch(
         "pytorch-train.py",
         train_instance_type="local",
@@ -351,7 +266,7 @@ def test_a_script_on_several_hosts_initialises_its_process_group(machine, capsys
 
 
 def test_an_instance_count_above_one_is_a_job_of_several_machines(account, folder):
-    (folder / "pytorch-train.py").write_text(DISTRIBUTED)
+    (folder / "pytorch-train.py").write_text(BY_HOST)
     PyTorch(
         "pytorch-train.py",
         train_instance_type="ml.p3.2xlarge",
@@ -368,7 +283,7 @@ def test_an_instance_count_above_one_is_a_job_of_several_machines(account, folde
 def test_saving_a_model_to_model_dir(machine):
     import torch
 
-    (machine / "pytorch-train.py").write_text(SAVE)
+    (machine / "pytorch-train.py").write_text(MODEL + SAVE)
     estimator = PyTorch("pytorch-train.py", train_instance_type="local")
     estimator.fit(f"file://{machine}/data")
     saved = output_of(estimator)
@@ -379,9 +294,7 @@ def test_saving_a_model_to_model_dir(machine):
 
 @pytest.mark.torch
 def test_deploying_an_estimator_and_predicting(containers, folder):
-    (folder / "train_and_deploy.py").write_text(
-        SAVE.replace("import argparse", f"{MODEL_FN}\nimport argparse")
-    )
+    (folder / "train_and_deploy.py").write_text(MODEL + MODEL_FN + SAVE)
     containers.put("s3://my_bucket/my_training_data/lines.txt")
     pytorch_estimator = PyTorch(
         entry_point="train_and_deploy.py",
@@ -452,60 +365,16 @@ def output_fn(prediction, response_content_type):
 
 @pytest.mark.torch
 def test_an_input_fn_loads_a_pickled_tensor_and_predict_fn_chooses_the_device(serve):
-    pytest.importorskip("six", reason="six is not installed")
-    predictor = serve(
-        f"""{MODEL}{MODEL_FN}
-import numpy as np
-from six import BytesIO
-
-def input_fn(request_body, request_content_type):
-    if request_content_type == 'application/python-pickle':
-        return torch.load(BytesIO(request_body))
-    else:
-        pass
-
-def predict_fn(input_data, model):
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    model.to(device)
-    model.eval()
-    with torch.no_grad():
-        return model(input_data.to(device))
-""",
-        {"model.pth": weights()},
-    )
-    import io
-
-    import torch
-
-    body = io.BytesIO()
-    torch.save(torch.tensor([[1.0, 2.0]]), body)
-    response = predictor.predict(body.getvalue(), content_type="application/python-pickle")
-    assert response.tolist() == [[3.0, 6.0]]
-    predictor.delete_endpoint()
+    check_pickled_input(serve, MODEL + MODEL_FN + PICKLED_INPUT + PREDICT_FN)
 
 
 # -- Working with existing model data and training jobs ----------------------------------------
 
 
-def test_attaching_to_a_job_that_has_completed_and_deploying_it(account, folder, capsys):
+def test_attaching_to_a_job_and_deploying_it(account, folder, capsys):
     (folder / "pytorch-train.py").touch()
     before = PyTorch("pytorch-train.py", train_instance_type="ml.p3.2xlarge", framework_version="1.0.0")
-    account.double.plays = None
-    before.fit(wait=False, job_name="MyAwesomePyTorchTrainingJob")
-    job = account.double.jobs["MyAwesomePyTorchTrainingJob"]
-    job.to("Training")
-    job.log("a line of the log")
-    # It is in progress: attaching waits until the service, which is asked for its log, lets it end.
-    account.double.after_next("GetLogEvents", lambda: job.complete(_model(folder)))
-    my_training_job_name = "MyAwesomePyTorchTrainingJob"
-    pytorch_estimator = PyTorch.attach(my_training_job_name)
-    assert "a line of the log" in capsys.readouterr().out
-    assert PyTorch.attach(my_training_job_name, sagemaker_session=Session()).model_data == (
-        pytorch_estimator.model_data
-    )
-    predictor = pytorch_estimator.deploy(instance_type="ml.m4.xlarge", initial_instance_count=1)
-    assert predictor.predict([[1.0, 2.0]]).tolist() == [[1.0, 2.0]]  # This endpoint says what it is told.
-    predictor.delete_endpoint()
+    check_attach(account, before, _model(folder), capsys)
 
 
 def _model(folder):

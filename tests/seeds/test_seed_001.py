@@ -31,82 +31,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.seeds.conftest import (
-    FIT,
+from tests.seeds.seed_support import (
+    ARGUMENTS,
+    BY_HOST,
     MODEL,
+    PICKLED_INPUT,
+    PREDICT_FN,
+    PREDICT_FN_FOR_GPUS,
+    SAVE,
     archive,
     channels_of,
+    check_attach,
+    check_inputs,
+    check_pickled_input,
+    check_wait_and_logs,
     output_of,
     users,
     weights,
 )
+from tests.seeds.seed_support import MODEL_FN_WITH_CONTEXT as MODEL_FN
 
 import modelyard
 from modelyard import get_execution_role
-from modelyard.core.errors import InvalidPlanError
+from modelyard.core.errors import EndpointFailedError, InvalidPlanError, PackagingError
 from modelyard.debugger import TensorBoardOutputConfig
 from modelyard.predictor import Predictor
 from modelyard.pytorch import PyTorch, PyTorchModel
 from modelyard.session import Session
 
-PARSER = """
-import argparse
-import json
-import os
-
-if __name__ =='__main__':
-
-        parser = argparse.ArgumentParser()
-
-        # Hyperparameters come as arguments of the command line.
-        parser.add_argument('--epochs', type=int, default=50)
-        parser.add_argument('--batch-size', type=int, default=64)
-        parser.add_argument('--learning-rate', type=float, default=0.05)
-        parser.add_argument('--use-cuda', type=bool, default=False)
-
-        # The folders.
-        parser.add_argument('--output-data-dir', type=str, default=os.environ['SM_OUTPUT_DATA_DIR'])
-        parser.add_argument('--model-dir', type=str, default=os.environ['SM_MODEL_DIR'])
-        parser.add_argument('--train', type=str, default=os.environ['SM_CHANNEL_TRAIN'])
-        parser.add_argument('--test', type=str, default=os.environ['SM_CHANNEL_TEST'])
-
-        args, _ = parser.parse_known_args()
-
-        with open(os.path.join(args.model_dir, 'model.txt'), 'w') as f:
-            f.write('a model')
-        with open(os.path.join(args.output_data_dir, 'seen.json'), 'w') as f:
-            json.dump({**vars(args), 'gpus': os.environ['SM_NUM_GPUS'], 'files': [
-                sorted(os.listdir(args.train)), sorted(os.listdir(args.test))
-            ]}, f)
-"""
-
-SAVE = f"""
-import argparse
-
-if __name__=='__main__':
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--model-dir', type=str, default=os.environ['SM_MODEL_DIR'])
-        parser.add_argument('--train', type=str, default=os.environ['SM_CHANNEL_TRAIN'])
-        args, _ = parser.parse_known_args()
-{FIT}
-        with open(os.path.join(args.model_dir, 'model.pth'), 'wb') as f:
-            torch.save(model.state_dict(), f)
-"""
-
-MODEL_FN = """
-def model_fn(model_dir, context):
-    model = Your_Model()
-    with open(os.path.join(model_dir, 'model.pth'), 'rb') as f:
-        model.load_state_dict(torch.load(f))
-    return model
-"""
-
-
 # -- Prepare a PyTorch training script ---------------------------------------------------------
 
 
 def test_a_script_gets_its_environment_and_its_arguments(machine):
-    (machine / "pytorch-train.py").write_text(PARSER)
+    (machine / "pytorch-train.py").write_text(ARGUMENTS)
     (machine / "test").mkdir()
     (machine / "test" / "tests.txt").touch()
     estimator = PyTorch(
@@ -122,7 +79,7 @@ def test_a_script_gets_its_environment_and_its_arguments(machine):
     assert (seen["epochs"], seen["batch_size"], seen["learning_rate"]) == (20, 64, 0.1)
     assert seen["use_cuda"] is True
     assert seen["gpus"].isdecimal()
-    assert seen["files"] == [["lines.txt"], ["tests.txt"]]
+    assert (seen["trained on"], seen["tested on"]) == (["lines.txt"], ["tests.txt"])
     assert output_of(estimator) == {"model.txt": b"a model"}
 
 
@@ -176,7 +133,7 @@ def test_requirements_are_beside_the_script_in_source_dir(account, folder):
 
 
 def test_an_estimator_with_hyperparameters_and_two_channels(account, folder):
-    (folder / "pytorch-train.py").write_text(PARSER)
+    (folder / "pytorch-train.py").write_text(ARGUMENTS)
     account.put("s3://my-data-bucket/path/to/my/training/data/lines.txt")
     account.put("s3://my-data-bucket/path/to/my/test/data/lines.txt")
     pytorch_estimator = PyTorch(
@@ -240,6 +197,25 @@ def test_a_recipe_is_refused_with_the_way_out():
         PyTorch("pytorch-train.py", recipe_overrides=recipe_overrides)
 
 
+def test_tensorboards_output_goes_where_the_estimator_says(account, folder):
+    """An argument of the recipe's estimator, and of any other."""
+    (folder / "pytorch-train.py").touch()
+    pytorch_estimator = PyTorch(
+        "pytorch-train.py",
+        output_path="s3://my-data-bucket/out",
+        base_job_name="llama-recipe",
+        instance_type="ml.p3.2xlarge",
+        framework_version="1.8.0",
+        tensorboard_output_config=TensorBoardOutputConfig(s3_output_path="s3://my-data-bucket/tensorboard"),
+    )
+    account.put("s3://my-data-bucket/there")
+    pytorch_estimator.fit()
+    said = account.asked("CreateTrainingJob")
+    assert said["TensorBoardOutputConfig"] == {"S3OutputPath": "s3://my-data-bucket/tensorboard"}
+    assert said["OutputDataConfig"]["S3OutputPath"] == "s3://my-data-bucket/out"
+    assert said["TrainingJobName"].startswith("llama-recipe-20")
+
+
 @pytest.mark.parametrize("name", ["ModelTrainer", "Compute", "Input"])
 def test_what_sdk_v3_adds_is_not_there(name):
     """``ModelTrainer.from_recipe(...).train(...)`` is SDK v3's, and its recipe has been deleted by AWS."""
@@ -250,64 +226,26 @@ def test_what_sdk_v3_adds_is_not_there(name):
 # -- Call the estimator's fit method -----------------------------------------------------------
 
 
-def test_inputs_are_a_location_or_a_dict_of_them(account, folder):
+@pytest.fixture
+def estimator(folder):
+    """Return an estimator of a script that has nothing to do."""
     (folder / "pytorch-train.py").touch()
-    account.put("s3://my-bucket/my-training-data/lines.txt")
-    account.put("s3://my-bucket/my-evaluation-data/lines.txt")
-    estimator = PyTorch("pytorch-train.py", instance_type="ml.m5.xlarge", framework_version="1.8.0")
-    estimator.fit("s3://my-bucket/my-training-data")
-    assert channels_of(account.asked("CreateTrainingJob"))["train"] == "s3://my-bucket/my-training-data"
-    estimator.fit({"train": "s3://my-bucket/my-training-data", "eval": "s3://my-bucket/my-evaluation-data"})
-    assert channels_of(account.asked("CreateTrainingJob")) == {
-        "train": "s3://my-bucket/my-training-data",
-        "eval": "s3://my-bucket/my-evaluation-data",
-    }
+    return PyTorch("pytorch-train.py", instance_type="ml.m5.xlarge", framework_version="1.8.0")
 
 
-def test_wait_and_logs_have_defaults_and_can_be_switched_off(account, folder, capsys):
-    (folder / "pytorch-train.py").touch()
-    estimator = PyTorch("pytorch-train.py", instance_type="ml.m5.xlarge", framework_version="1.8.0")
-    estimator.fit()
-    assert "hello from algo-1" in capsys.readouterr().out
-    estimator.fit(wait=True, logs=False)
-    assert "hello from algo-1" not in capsys.readouterr().out
-    account.double.plays = None  # The job goes on until it is told to complete.
-    estimator.fit(wait=False)
-    job = account.double.jobs[estimator.latest_training_job.name]
-    assert job.status == "InProgress"
-    job.complete()
+def test_inputs_are_a_location_or_a_dict_of_them(account, estimator):
+    check_inputs(account, estimator)
+
+
+def test_wait_and_logs_have_defaults_and_can_be_switched_off(account, estimator, capsys):
+    check_wait_and_logs(account, estimator, capsys)
 
 
 # -- Distributed PyTorch training --------------------------------------------------------------
 
-BY_HOST = """
-import argparse, json
-import os
-import torch
-import torch.distributed as dist
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--distributed', default=True)
-    parser.add_argument('--backend', type=str, default='gloo')
-    parser.add_argument('--hosts', type=list, default=json.loads(os.environ['SM_HOSTS']))
-    parser.add_argument('--current-host', type=str, default=os.environ['SM_CURRENT_HOST'])
-    args, _ = parser.parse_known_args()
-    assert os.environ['MASTER_ADDR'] and os.environ['MASTER_PORT']
-    if args.distributed:
-        world_size = len(args.hosts)
-        os.environ['WORLD_SIZE'] = str(world_size)
-        host_rank = args.hosts.index(args.current_host)
-        dist.init_process_group(backend=args.backend, rank=host_rank)
-    total = torch.full((1,), dist.get_rank() + 1.0)
-    dist.all_reduce(total)
-    print("rank", dist.get_rank(), "sees", total.item())
-    dist.destroy_process_group()
-"""
-
 
 def sums(machine, capsys, distribution=None, script=BY_HOST):
-    """Run the script on two hosts of this machine; return what it prints of each rank."""
+    """Run the script on two hosts of this machine; tell of each whether it has the sum of both."""
     (machine / "train_ptddp.py").write_text(script)
     PyTorch(
         entry_point="train_ptddp.py",
@@ -319,7 +257,7 @@ def sums(machine, capsys, distribution=None, script=BY_HOST):
         distribution=distribution,
     ).fit()
     shown = capsys.readouterr().out
-    return [f"rank {rank} sees 3.0" in shown for rank in (0, 1)]
+    return [f"the sum on {host} is 3.0" in shown for host in ("algo-1", "algo-2")]
 
 
 @pytest.mark.torch
@@ -538,52 +476,10 @@ def output_fn(prediction, response_content_type, context):
     predictor.delete_endpoint()
 
 
-BY_CPU = """
-def predict_fn(input_data, model):
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    model.to(device)
-    model.eval()
-    with torch.no_grad():
-        return model(input_data.to(device))
-"""
-BY_GPU_ID = """
-def predict_fn(input_data, model, context):
-    gpu = str(context.system_properties.get("gpu_id"))
-    device = torch.device("cuda:" + gpu if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    model.eval()
-    with torch.no_grad():
-        return model(input_data.to(device))
-"""
-
-
 @pytest.mark.torch
-@pytest.mark.parametrize("predict_fn", [BY_CPU, BY_GPU_ID], ids=["one GPU", "several GPUs"])
+@pytest.mark.parametrize("predict_fn", [PREDICT_FN, PREDICT_FN_FOR_GPUS], ids=["one GPU", "several GPUs"])
 def test_input_fn_loads_a_pickled_tensor_and_predict_fn_chooses_the_device(serve, predict_fn):
-    import io
-
-    import torch
-
-    pytest.importorskip("six", reason="six is not installed")
-    predictor = serve(
-        f"""{MODEL}{MODEL_FN}
-import numpy as np
-from six import BytesIO
-
-def input_fn(request_body, request_content_type):
-    if request_content_type == 'application/python-pickle':
-        return torch.load(BytesIO(request_body))
-    else:
-        pass
-{predict_fn}""",
-        {"model.pth": weights()},
-        entry_point="inference.py",
-    )
-    body = io.BytesIO()
-    torch.save(torch.tensor([[1.0, 2.0]]), body)
-    response = predictor.predict(body.getvalue(), content_type="application/python-pickle")
-    assert response.tolist() == [[3.0, 6.0]]
-    predictor.delete_endpoint()
+    check_pickled_input(serve, MODEL + MODEL_FN + PICKLED_INPUT + predict_fn)
 
 
 @pytest.mark.torch
@@ -654,6 +550,42 @@ def test_a_model_is_packed_inside_its_folder_and_served(machine):
     predictor.delete_endpoint()
 
 
+@pytest.fixture
+def from_the_parent(machine):
+    """Return the chapter's mistake: an archive that was made from the parent of the model's folder."""
+    code = machine / "my_model" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(MODEL + MODEL_FN)
+    (machine / "my_model" / "model.pth").write_bytes(weights())
+    subprocess.run(["tar", "czf", "model.tar.gz", "my_model/"], check=True)
+    return machine / "model.tar.gz"
+
+
+@pytest.mark.torch
+def test_an_archive_made_from_the_parent_with_its_code_is_served(from_the_parent):
+    with PyTorchModel(model_data=from_the_parent, role="SageMakerRole").deploy(1, "local") as predictor:
+        assert predictor.predict([[1.0, 2.0]]).tolist() == [[3.0, 6.0]]
+
+
+@pytest.mark.torch
+def test_an_archive_made_from_the_parent_and_a_script_beside_it_say_how_to_pack(machine, from_the_parent):
+    (machine / "inference.py").write_text(MODEL + MODEL_FN)
+    model = PyTorchModel(model_data=from_the_parent, role="SageMakerRole", entry_point="inference.py")
+    with pytest.raises(
+        EndpointFailedError, match=r"(?s)FileNotFoundError: .*; there is my_model/model\.pth\."
+    ):
+        model.deploy(1, "local")
+
+
+def test_an_archive_that_is_none_is_called_by_its_place_on_s3(account, folder):
+    (folder / "inference.py").touch()
+    account.put("s3://my-bucket/my-path/model.tar.gz", b"no archive")
+    model = PyTorchModel("s3://my-bucket/my-path/model.tar.gz", "SageMakerRole", "inference.py")
+    with pytest.raises(PackagingError, match="'s3://my-bucket/my-path/model.tar.gz' is damaged"):
+        model.deploy(1, "ml.c4.xlarge")
+    assert account.double.models == {}
+
+
 def test_a_model_of_ones_own_is_deployed_with_the_role_of_this_code(account, folder):
     (folder / "inference.py").write_text("def model_fn(model_dir): ...")
     content = archive(folder / "model.tar.gz", {"model.pth": b"weights"}).read_bytes()
@@ -674,24 +606,10 @@ def test_a_model_of_ones_own_is_deployed_with_the_role_of_this_code(account, fol
 # -- Attach an estimator to an existing training job -------------------------------------------
 
 
-def test_attaching_to_a_job_waits_shows_its_log_and_deploys(account, fitted, capsys, folder):
-    account.double.plays = None
+def test_attaching_to_a_job_waits_shows_its_log_and_deploys(account, folder, capsys):
+    (folder / "train_and_deploy.py").write_text("def model_fn(model_dir): ...")
     before = PyTorch(
         "train_and_deploy.py", instance_type="ml.p3.2xlarge", framework_version="1.8.0", py_version="py3"
     )
-    (folder / "train_and_deploy.py").write_text("def model_fn(model_dir): ...")
-    before.fit(wait=False, job_name="MyAwesomePyTorchTrainingJob")
-    job = account.double.jobs["MyAwesomePyTorchTrainingJob"]
-    job.to("Training")
-    job.log("a line of the log")
     model = archive(folder / "model.tar.gz", {"model.pth": b"weights"}).read_bytes()
-    # It is in progress: attaching waits until the service, which is asked for its log, lets it end.
-    account.double.after_next("GetLogEvents", lambda: job.complete(model))
-    my_training_job_name = "MyAwesomePyTorchTrainingJob"
-    pytorch_estimator = PyTorch.attach(my_training_job_name)
-    assert "a line of the log" in capsys.readouterr().out
-    again = PyTorch.attach(my_training_job_name, sagemaker_session=Session())
-    assert again.model_data == pytorch_estimator.model_data == job.artifacts
-    predictor = pytorch_estimator.deploy(instance_type="ml.m4.xlarge", initial_instance_count=1)
-    assert predictor.name in account.double.endpoints
-    predictor.delete_endpoint()
+    check_attach(account, before, model, capsys)

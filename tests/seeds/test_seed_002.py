@@ -7,19 +7,23 @@ The page leaves undefined: the role (its estimators name none: that of the noteb
 ``predict_fn``, which returns nothing either. Definitions without a colon and a body show signatures alone.
 """
 
-import re
+import json
 
 import numpy as np
 import pytest
 from tests.seeds.seed_support import (
-    FIT,
+    ARGUMENTS,
+    BY_HOST,
+    MODEL,
+    MODEL_FN,
     PICKLED_INPUT,
     PREDICT_FN,
     SAVE,
-    YOUR_MODEL,
-    model_archive,
-    rows,
-    saved,
+    archive,
+    check_inputs,
+    check_pickled_input,
+    check_wait_and_logs,
+    output_of,
     weights,
 )
 
@@ -33,48 +37,14 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*since SDK 
 
 TWO = np.array([[2.0]], dtype=np.float32)
 
-TRAIN = f"""
-import argparse
-import os
-import numpy as np
-import torch
-{FIT}
-if __name__ == '__main__':
+TRAIN = MODEL + ARGUMENTS + SAVE
+SERVED = MODEL + MODEL_FN
 
-    parser = argparse.ArgumentParser()
 
-    parser.add_argument('--epochs', type=int, default=50)
-    parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--learning-rate', type=float, default=0.05)
-    parser.add_argument('--use-cuda', type=bool, default=False)
+def model_archive(folder):
+    """Return the ``model.tar.gz`` of a model without code."""
+    return archive(folder / "model.tar.gz", {"model.pth": weights()}).read_bytes()
 
-    parser.add_argument('--output-data-dir', type=str, default=os.environ['SM_OUTPUT_DATA_DIR'])
-    parser.add_argument('--model-dir', type=str, default=os.environ['SM_MODEL_DIR'])
-    parser.add_argument('--train', type=str, default=os.environ['SM_CHANNEL_TRAIN'])
-    parser.add_argument('--test', type=str, default=os.environ['SM_CHANNEL_TEST'])
-
-    args, _ = parser.parse_known_args()
-    print('told', args.epochs, args.batch_size, args.learning_rate, args.use_cuda)
-    print('gpus', int(os.environ['SM_NUM_GPUS']) >= 0)
-
-    model = fit_to(rows_of(args.train), args.epochs, args.batch_size, args.learning_rate)
-    tested = rows_of(args.test)
-    print('loss below', torch.nn.functional.mse_loss(model(tested[:, :1]), tested[:, 1:]).item() < 0.01)
-    with open(os.path.join(args.output_data_dir, 'seen.txt'), 'w') as f:
-        f.write('seen')
-    with open(os.path.join(args.model_dir, 'model.pth'), 'wb') as f:
-        torch.save(model.state_dict(), f)
-"""
-
-MODEL_FN = f"""{YOUR_MODEL}
-def model_fn(model_dir):
-    model = Your_Model()
-    with open(os.path.join(model_dir, 'model.pth'), 'rb') as f:
-        model.load_state_dict(torch.load(f))
-    return model
-"""
-
-TRAIN_AND_DEPLOY = MODEL_FN + SAVE
 
 # -- train a model with PyTorch ------------------------------------------------------------------
 
@@ -82,9 +52,8 @@ TRAIN_AND_DEPLOY = MODEL_FN + SAVE
 def test_prepare_a_training_script_and_save_the_model(machine, capsys):
     """Its script gets hyperparameters as arguments, and saves what becomes ``model.tar.gz``."""
     (machine / "pytorch-train.py").write_text(TRAIN)
-    for name in ("train", "test"):
-        (machine / name).mkdir()
-        (machine / name / "rows.csv").write_bytes(rows())
+    (machine / "test").mkdir()
+    (machine / "test" / "tests.txt").touch()
     pytorch_estimator = PyTorch(
         "pytorch-train.py",
         train_instance_type="local",
@@ -94,21 +63,20 @@ def test_prepare_a_training_script_and_save_the_model(machine, capsys):
         hyperparameters={"epochs": 20, "batch-size": 64, "learning-rate": 0.1, "use-cuda": True},
         output_path=f"file://{machine}/out",
     )
-    pytorch_estimator.fit({"train": f"file://{machine}/train", "test": f"file://{machine}/test"})
-    said = capsys.readouterr().out
-    assert "told 20 64 0.1 True" in said
-    assert "gpus True" in said
-    assert "loss below True" in said
+    pytorch_estimator.fit({"train": f"file://{machine}/data", "test": f"file://{machine}/test"})
+    assert "told 20 64 0.1 True" in capsys.readouterr().out
     folder = machine / "out" / pytorch_estimator.latest_training_job.name / "output"
     assert pytorch_estimator.model_data == f"file://{folder}/model.tar.gz"
-    assert (folder / "output.tar.gz").is_file()
+    assert set(output_of(pytorch_estimator)) == {"model.pth", "model.txt"}
+    seen = json.loads(output_of(pytorch_estimator, "output")["seen.json"])
+    assert (seen["trained on"], seen["tested on"]) == (["lines.txt"], ["tests.txt"])
 
 
 def test_create_an_estimator(containers, folder, capsys):
     """The script of three hyperparameters and two channels, on an instance of SageMaker's."""
     (folder / "pytorch-train.py").write_text(TRAIN)
     for name in ("training", "test"):
-        containers.put(f"s3://my-data-bucket/path/to/my/{name}/data/rows.csv", rows())
+        containers.put(f"s3://my-data-bucket/path/to/my/{name}/data/lines.txt")
     pytorch_estimator = PyTorch(
         "pytorch-train.py",
         train_instance_type="ml.p3.2xlarge",
@@ -123,10 +91,8 @@ def test_create_an_estimator(containers, folder, capsys):
             "test": "s3://my-data-bucket/path/to/my/test/data",
         }
     )
-    said = capsys.readouterr().out
-    assert "told 20 64 0.1 False" in said
-    assert "loss below True" in said
-    (asked,) = containers.double.asked("CreateTrainingJob")
+    assert "told 20 64 0.1 False" in capsys.readouterr().out
+    asked = containers.asked("CreateTrainingJob")
     assert asked["ResourceConfig"]["InstanceType"] == "ml.p3.2xlarge"
     assert asked["AlgorithmSpecification"]["TrainingImage"].endswith("/pytorch-training:1.5.0-gpu-py3")
     told = {name: asked["HyperParameters"][name] for name in ("epochs", "batch-size", "learning-rate")}
@@ -134,67 +100,25 @@ def test_create_an_estimator(containers, folder, capsys):
     assert pytorch_estimator.model_data.startswith(f"s3://{Session().default_bucket()}/")
 
 
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [
-        ("s3://my-bucket/my-training-data", {"train": "s3://my-bucket/my-training-data"}),
-        (
-            {"train": "s3://my-bucket/my-training-data", "eval": "s3://my-bucket/my-evaluation-data"},
-            {"train": "s3://my-bucket/my-training-data", "eval": "s3://my-bucket/my-evaluation-data"},
-        ),
-    ],
-)
-def test_call_the_fit_method(account, folder, capsys, inputs, expected):
-    """Its required arguments, and its optional ones: ``wait`` and ``logs``."""
-    (folder / "train.py").write_text("")
-    account.put("s3://my-bucket/my-training-data/rows.csv", rows())
-    account.put("s3://my-bucket/my-evaluation-data/rows.csv", rows())
-    pytorch_estimator = PyTorch(
+@pytest.fixture
+def estimator(folder):
+    """Return an estimator of a script that has nothing to do."""
+    (folder / "train.py").touch()
+    return PyTorch(
         "train.py", train_instance_type="ml.m4.xlarge", train_instance_count=1, framework_version="1.5.0"
     )
-    pytorch_estimator.fit(inputs)
-    assert "hello from algo-1" in capsys.readouterr().out
-    pytorch_estimator.fit(inputs, wait=True, logs=False)
-    pytorch_estimator.fit(inputs, wait=False)
-    assert "hello from" not in capsys.readouterr().out
-    for asked in account.double.asked("CreateTrainingJob"):
-        channels = {
-            channel["ChannelName"]: channel["DataSource"]["S3DataSource"]["S3Uri"]
-            for channel in asked["InputDataConfig"]
-        }
-        assert {name: channels[name] for name in expected} == expected
-    assert account.double.counts["CreateTrainingJob"] == 3
 
 
-DISTRIBUTED = """
-import argparse, json, os
-import torch
-import torch.distributed as dist
-
-parser = argparse.ArgumentParser()
-parser.add_argument('--backend', type=str)
-parser.add_argument('--distributed', type=str)
-parser.add_argument('--hosts', default=json.loads(os.environ['SM_HOSTS']))
-parser.add_argument('--current-host', default=os.environ['SM_CURRENT_HOST'])
-args = parser.parse_args()
-
-if args.distributed:
-    world_size = len(args.hosts)
-    os.environ['WORLD_SIZE'] = str(world_size)
-    host_rank = args.hosts.index(args.current_host)
-    dist.init_process_group(backend=args.backend, rank=host_rank)
-
-total = torch.tensor([float(host_rank + 1)])
-dist.all_reduce(total)
-print('host', host_rank, 'of', dist.get_world_size(), 'at', os.environ['MASTER_ADDR'], 'has', total.item())
-dist.destroy_process_group()
-"""
+def test_call_the_fit_method(account, estimator, capsys):
+    """Its required arguments, and its optional ones: ``wait`` and ``logs``."""
+    check_inputs(account, estimator)
+    check_wait_and_logs(account, estimator, capsys)
 
 
 @pytest.mark.parametrize("backend", ["gloo", "tcp"])
 def test_distributed_pytorch_training(machine, capsys, backend):
     """Two hosts run the script, and ``dist.init_process_group`` has them meet: on CPUs by either backend."""
-    (machine / "train.py").write_text(DISTRIBUTED)
+    (machine / "train.py").write_text(BY_HOST)
     pytorch_estimator = PyTorch(
         "train.py",
         train_instance_type="local",
@@ -205,8 +129,8 @@ def test_distributed_pytorch_training(machine, capsys, backend):
     )
     pytorch_estimator.fit()
     said = capsys.readouterr().out
-    assert re.search(r"host 0 of 2 at \S+ has 3\.0", said)
-    assert re.search(r"host 1 of 2 at \S+ has 3\.0", said)
+    for host in ("algo-1", "algo-2"):
+        assert f"the sum on {host} is 3.0 by {backend}" in said
 
 
 # -- deploy PyTorch models -----------------------------------------------------------------------
@@ -214,8 +138,8 @@ def test_distributed_pytorch_training(machine, capsys, backend):
 
 def test_train_and_deploy_my_estimator(containers, folder):
     """`deploy` returns a predictor: an array goes in and one comes out."""
-    (folder / "train_and_deploy.py").write_text(TRAIN_AND_DEPLOY)
-    containers.put("s3://my_bucket/my_training_data/rows.csv", rows())
+    (folder / "train_and_deploy.py").write_text(SERVED + SAVE)
+    containers.put("s3://my_bucket/my_training_data/lines.txt")
     pytorch_estimator = PyTorch(
         entry_point="train_and_deploy.py",
         train_instance_type="ml.p3.2xlarge",
@@ -236,7 +160,7 @@ def test_train_and_deploy_my_estimator(containers, folder):
 
 
 def test_predict_takes_python_lists_too(serve):
-    predictor = serve(MODEL_FN, {"model.pth": weights()})
+    predictor = serve(SERVED, {"model.pth": weights()})
     data = [[1.0], [2.0]]
     response = predictor.predict(data)
     assert isinstance(response, np.ndarray)
@@ -273,7 +197,7 @@ def test_elastic_inference_serves_the_torchscript_that_the_script_saves(machine)
 
 def test_elastic_inference_on_sagemaker_has_images_of_two_versions(account, folder):
     """The page's 1.5.0 is none of them, and the ways out are said; 1.5 has one for each of the two."""
-    account.double.plays = lambda job: job.complete(model_archive())
+    account.double.plays = lambda job: job.complete(model_archive(folder))
     (folder / "train.py").write_text("")
 
     def trained(framework_version):
@@ -305,9 +229,9 @@ def test_elastic_inference_on_sagemaker_has_images_of_two_versions(account, fold
 
 def brought(account, folder, framework_version):
     """Deploy a model of one's own with a script and its requirements; return its container's request."""
-    account.put("s3://my-bucket/my-path/model.tar.gz", model_archive())
+    account.put("s3://my-bucket/my-path/model.tar.gz", model_archive(folder))
     (folder / "code").mkdir()
-    (folder / "code" / "inference.py").write_text(MODEL_FN)
+    (folder / "code" / "inference.py").write_text(SERVED)
     (folder / "code" / "requirements.txt").write_text("six\n")
     pytorch_model = PyTorchModel(
         model_data="s3://my-bucket/my-path/model.tar.gz",
@@ -344,11 +268,7 @@ def test_up_to_version_1_1_the_code_is_an_archive_of_its_own(account, folder):
 
 def test_load_a_model_and_get_predictions_by_functions_of_ones_own(serve):
     """``model_fn``, ``input_fn`` for a pickled tensor, ``predict_fn``, and the default ``output_fn``."""
-    pytest.importorskip("six")
-    predictor = serve(MODEL_FN + PICKLED_INPUT + PREDICT_FN, {"model.pth": weights()})
-    pickled = {"ContentType": "application/python-pickle"}
-    response = predictor.predict(saved([[2.0]]), initial_args=pickled)
-    assert response.tolist() == [[6.0]]
+    check_pickled_input(serve, SERVED + PICKLED_INPUT + PREDICT_FN)
 
 
 CHAIN = """
@@ -367,7 +287,7 @@ def output_fn(prediction, content_type):
 
 
 def test_serving_goes_by_input_fn_predict_fn_and_output_fn(serve):
-    predictor = serve(MODEL_FN + CHAIN, {"model.pth": weights()})
+    predictor = serve(SERVED + CHAIN, {"model.pth": weights()})
     answer = predictor.predict(
         b"in", initial_args={"ContentType": "text/x-own", "Accept": "application/json"}
     )
@@ -379,7 +299,7 @@ def test_serving_goes_by_input_fn_predict_fn_and_output_fn(serve):
 
 
 def test_the_default_functions_take_and_give_json_csv_and_npy(serve):
-    predictor = serve(MODEL_FN, {"model.pth": weights()})
+    predictor = serve(SERVED, {"model.pth": weights()})
     assert (predictor.content_type, predictor.accept) == ("application/x-npy", "application/x-npy")
     assert predictor.predict(np.array([[1.0], [2.0]], dtype=np.float32)).tolist() == [[3.0], [6.0]]
     predictor.serializer, predictor.deserializer = JSONSerializer(), JSONDeserializer()
@@ -405,7 +325,7 @@ def predict_fn(input_data, model):
 
 def test_the_predict_fn_of_elastic_inference_is_for_its_own_torch(serve):
     """AWS has ended the service: torch takes no ``target_device`` any more, and the answer says so."""
-    predictor = serve(MODEL_FN + ELASTIC, {"model.pth": weights()})
+    predictor = serve(SERVED + ELASTIC, {"model.pth": weights()})
     with pytest.raises(InvocationError, match=r"optimized_execution\(\) takes 1 positional argument but 2"):
         predictor.predict([[1.0]])
 
@@ -414,8 +334,8 @@ def test_the_predict_fn_of_elastic_inference_is_for_its_own_torch(serve):
 
 
 def test_create_a_pytorchmodel_object(containers, folder):
-    containers.put("s3://my-bucket/my-path/model.tar.gz", model_archive())
-    (folder / "inference.py").write_text(MODEL_FN)
+    containers.put("s3://my-bucket/my-path/model.tar.gz", model_archive(folder))
+    (folder / "inference.py").write_text(SERVED)
     role = get_execution_role()
     pytorch_model = PyTorchModel(
         model_data="s3://my-bucket/my-path/model.tar.gz", role=role, entry_point="inference.py"
@@ -427,8 +347,8 @@ def test_create_a_pytorchmodel_object(containers, folder):
 
 def test_attach_an_estimator_to_an_existing_training_job(containers, folder, capsys):
     """It stays until the job has ended, shows its log, and is deployed."""
-    (folder / "train_and_deploy.py").write_text(f"print('the log of the job')\n{TRAIN_AND_DEPLOY}")
-    containers.put("s3://my_bucket/my_training_data/rows.csv", rows())
+    (folder / "train_and_deploy.py").write_text(f"print('the log of the job')\n{SERVED}{SAVE}")
+    containers.put("s3://my_bucket/my_training_data/lines.txt")
     started = PyTorch(
         "train_and_deploy.py",
         train_instance_type="ml.p3.2xlarge",

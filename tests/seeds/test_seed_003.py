@@ -13,6 +13,7 @@ the emulated service as that service's container.
 """
 
 import io
+import json
 import pickle
 import subprocess
 import tarfile
@@ -21,11 +22,11 @@ import warnings
 import numpy as np
 import pytest
 from tests.aws.sagemaker.double.containers import Containers
-from tests.seeds.conftest import output_of
+from tests.seeds.seed_support import output_of
 
 import modelyard as sage
 from modelyard import get_execution_role
-from modelyard.core.errors import InvalidPlanError
+from modelyard.core.errors import InvalidPlanError, JobFailedError
 from modelyard.estimator import Estimator
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*since SDK v2:DeprecationWarning")]
@@ -227,6 +228,66 @@ def test_without_the_dockerfiles_variables_an_image_is_not_run_here(machine, dat
     )
     with pytest.raises(InvalidPlanError, match=r"runs no images: give entry_point, or .*SAGEMAKER_PROGRAM"):
         estimator.fit(f"file://{data}")
+
+
+LOOKS = """
+import json, os, pathlib
+
+base = pathlib.Path(os.environ["SM_MODEL_DIR"]).parent
+config = {path.stem: json.loads(path.read_text()) for path in (base / "input" / "config").iterdir()}
+data = {path.name: sorted(os.listdir(path)) for path in (base / "input" / "data").iterdir()}
+(base / "model" / "seen.json").write_text(json.dumps([config, data]))
+"""
+EPOCHS = """
+import os, pathlib
+
+pipe = pathlib.Path(os.environ["SM_CHANNEL_TRAINING"])
+for epoch in range(2):
+    print("epoch", epoch, pathlib.Path(f"{pipe}_{epoch}").read_bytes().split())
+"""
+
+
+def test_the_files_that_a_job_finds_in_opt_ml(machine):
+    """The trees "The input" and "The output": hyperparameters as texts, the hosts, the channels."""
+    (machine / "looks.py").write_text(LOOKS)
+    estimator = Estimator(
+        role="SageMakerRole", entry_point="looks.py", instance_type="local", hyperparameters={"epochs": 1}
+    )
+    estimator.fit(f"file://{machine}/data")
+    config, data = json.loads(output_of(estimator)["seen.json"])
+    assert config["hyperparameters"]["epochs"] == "1"
+    assert (config["resourceconfig"]["current_host"], config["resourceconfig"]["hosts"]) == (
+        "algo-1",
+        ["algo-1"],
+    )
+    assert "training" in config["inputdataconfig"]
+    assert data["training"] == ["lines.txt"]
+
+
+def test_a_pipe_gives_the_data_once_for_each_epoch(machine, capsys):
+    """``<channel_name>_<epoch_number>``, as "The input" says."""
+    (machine / "epochs.py").write_text(EPOCHS)
+    estimator = Estimator(
+        role="SageMakerRole", entry_point="epochs.py", instance_type="local", input_mode="Pipe"
+    )
+    estimator.fit({"training": f"file://{machine}/data"})
+    shown = capsys.readouterr().out
+    for epoch in (0, 1):
+        assert f"epoch {epoch} [b'1', b'2', b'3']" in shown
+
+
+def test_a_failure_file_is_the_reason_of_the_failure(machine):
+    """``/opt/ml/output/failure``, as "The output" says."""
+    (machine / "fails.py").write_text(
+        "import os, pathlib\n"
+        "output = pathlib.Path(os.environ['SM_MODEL_DIR']).with_name('output')\n"
+        "(output / 'failure').write_text('the data are of last year')\n"
+        "raise SystemExit(1)\n"
+    )
+    estimator = Estimator(role="SageMakerRole", entry_point="fails.py", instance_type="local")
+    with pytest.raises(JobFailedError, match="the data are of last year") as failed:
+        estimator.fit()
+    assert estimator.latest_training_job.describe().reason == failed.value.reason
 
 
 # -- part 2: training and hosting in Amazon SageMaker --------------------------------------------

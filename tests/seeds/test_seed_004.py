@@ -11,36 +11,29 @@ import json
 import numpy as np
 import pytest
 from tests.seeds.seed_support import (
+    MODEL,
     PICKLED_INPUT,
     PREDICT_FN,
+    PREDICT_FN_FOR_GPUS,
     SAVE,
-    YOUR_MODEL,
-    model_archive,
-    rows,
-    saved,
+    archive,
+    check_pickled_input,
     weights,
 )
+from tests.seeds.seed_support import MODEL_FN_WITH_CONTEXT as MODEL_FN
 
 from modelyard import Session
 from modelyard.pytorch import PyTorch, PyTorchModel
 
 pytestmark = pytest.mark.torch
 
-MODEL_FN = f"""{YOUR_MODEL}
-def model_fn(model_dir, context):
-    model = Your_Model()
-    with open(os.path.join(model_dir, 'model.pth'), 'rb') as f:
-        model.load_state_dict(torch.load(f))
-    return model
-"""
-
-TRAIN_AND_DEPLOY = MODEL_FN + SAVE
+SERVED = MODEL + MODEL_FN
 
 
 def test_train_and_deploy_my_estimator(containers, folder):
     """`deploy` returns a predictor: an array goes in and one comes out; the archive has the script."""
-    (folder / "train_and_deploy.py").write_text(TRAIN_AND_DEPLOY)
-    containers.put("s3://my_bucket/my_training_data/rows.csv", rows())
+    (folder / "train_and_deploy.py").write_text(SERVED + SAVE)
+    containers.put("s3://my_bucket/my_training_data/lines.txt")
     pytorch_estimator = PyTorch(
         entry_point="train_and_deploy.py",
         instance_type="ml.p3.2xlarge",
@@ -61,7 +54,7 @@ def test_train_and_deploy_my_estimator(containers, folder):
 
 
 def test_predict_takes_python_lists_too(serve):
-    predictor = serve(MODEL_FN, {"model.pth": weights()})
+    predictor = serve(SERVED, {"model.pth": weights()})
     data = [[1.0], [2.0]]
     response = predictor.predict(data)
     assert isinstance(response, np.ndarray)
@@ -70,9 +63,10 @@ def test_predict_takes_python_lists_too(serve):
 
 def test_model_directory_structure(account, folder):
     """From version 1.2 on a model of one's own is packed anew, with the script and its requirements."""
-    account.put("s3://my_bucket/model.tar.gz", model_archive())
+    content = archive(folder / "model.tar.gz", {"model.pth": weights()}).read_bytes()
+    account.put("s3://my_bucket/model.tar.gz", content)
     (folder / "code").mkdir()
-    (folder / "code" / "inference.py").write_text(MODEL_FN)
+    (folder / "code" / "inference.py").write_text(SERVED)
     (folder / "code" / "requirements.txt").write_text("six\n")
     pytorch_model = PyTorchModel(
         model_data="s3://my_bucket/model.tar.gz",
@@ -115,7 +109,7 @@ def output_fn(prediction, content_type, context):
 
 def test_every_function_may_ask_for_the_context(serve):
     """``model_fn``, and the chain of ``input_fn``, ``predict_fn`` and ``output_fn``."""
-    predictor = serve(YOUR_MODEL + CHAIN, {"model.pth": weights()})
+    predictor = serve(MODEL + CHAIN, {"model.pth": weights()})
     knows = ["batch_size", "gpu_id"]
     answer = predictor.predict(
         b"in", initial_args={"ContentType": "text/x-own", "Accept": "application/json"}
@@ -130,25 +124,9 @@ def test_every_function_may_ask_for_the_context(serve):
     ]
 
 
-PREDICT_FN_FOR_GPUS = """
-def predict_fn(input_data, model, context):
-    device = torch.device(
-        "cuda:" + str(context.system_properties.get("gpu_id")) if torch.cuda.is_available() else "cpu"
-    )
-    model.to(device)
-    model.eval()
-    with torch.no_grad():
-        return model(input_data.to(device))
-"""
-
-
 @pytest.mark.parametrize("predict_fn", [PREDICT_FN, PREDICT_FN_FOR_GPUS], ids=["one_device", "several_gpus"])
 def test_a_pickled_tensor_is_read_by_input_fn_and_predicted_by_predict_fn(serve, predict_fn):
-    pytest.importorskip("six")
-    predictor = serve(MODEL_FN + PICKLED_INPUT + predict_fn, {"model.pth": weights()})
-    pickled = {"ContentType": "application/python-pickle"}
-    response = predictor.predict(saved([[2.0]]), initial_args=pickled)
-    assert response.tolist() == [[6.0]]
+    check_pickled_input(serve, SERVED + PICKLED_INPUT + predict_fn)
 
 
 def npy(array):
@@ -171,7 +149,7 @@ READ = {
 
 def test_the_default_functions_take_and_give_json_csv_and_npy(serve):
     """What is not defined is the server's own: tensors in, the model called, tensors out."""
-    predictor = serve(MODEL_FN, {"model.pth": weights()})
+    predictor = serve(SERVED, {"model.pth": weights()})
     for content_type, body in SENT.items():
         for accept, read in READ.items():
             answer = predictor.handle.invoke(body, content_type=content_type, accept=accept)

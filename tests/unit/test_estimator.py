@@ -559,7 +559,9 @@ def test_attach_knows_what_the_job_was_made_of(estimator, plugins):
 def test_attach_waits_for_the_job_and_raises_its_failure(estimator, backend, plugins, capsys):
     estimator(job_name="my-job").fit(wait=False)
     PyTorch.attach("my-job", backend="fake", plugins=plugins)
-    assert "one\ntwo\n" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("training job my-job found\n")
+    assert "one\ntwo\n" in shown
     backend.jobs["my-job"].status = JobStatus.FAILED
     with pytest.raises(JobFailedError):
         PyTorch.attach("my-job", backend="fake", plugins=plugins)

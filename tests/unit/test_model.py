@@ -204,7 +204,7 @@ def test_deploy_waits_until_the_model_is_loaded(plugins, backend, capsys):
     predictor = deploy(plugins)
     assert backend.looks == 3
     assert (predictor.endpoint_name, predictor.plugins) == ("digits", plugins)
-    assert capsys.readouterr().out == "endpoint digits: InService at http://here:1\n"
+    assert capsys.readouterr().out == "endpoint digits started\nendpoint digits: InService at http://here:1\n"
     ((plan, _),) = backend.deployed
     assert plan.resources == Resources("fake.large", 1)
 

@@ -332,3 +332,29 @@ def test_everything_of_an_endpoint_can_be_deleted(plugins):
     predictor(plugins, Echo()).delete_model()
     with pytest.raises(InvalidPlanError, match="an endpoint is deleted with its configuration"):
         subject.delete_endpoint(delete_endpoint_config=False)
+
+
+class Changeable(Echo):
+    """An endpoint that notes how it is to change."""
+
+    def update(self, *, wait, **variant):
+        self.calls.append((wait, variant))
+
+
+def test_an_endpoint_is_changed_by_what_is_said_alone(plugins):
+    handle = Changeable()
+    predictor(plugins, handle).update_endpoint(2, "ml.m5.xlarge")
+    predictor(plugins, handle).update_endpoint(accelerator_type="ml.eia2.medium", model_name="m", wait=False)
+    assert handle.calls == [
+        (True, {"InitialInstanceCount": 2, "InstanceType": "ml.m5.xlarge"}),
+        (False, {"AcceleratorType": "ml.eia2.medium", "ModelName": "m"}),
+    ]
+
+
+def test_an_endpoint_that_is_not_to_change_or_cannot(plugins):
+    with pytest.raises(InvalidPlanError, match="say what is to change, instance_type='ml.m5.xlarge' say"):
+        predictor(plugins, Changeable()).update_endpoint()
+    with pytest.raises(InvalidPlanError, match="'echo' cannot be changed, .*: delete it, and deploy"):
+        predictor(plugins).update_endpoint(initial_instance_count=2)
+    with pytest.raises(TypeError, match="did you mean 'initial_instance_count'"):
+        predictor(plugins).update_endpoint(inital_instance_count=2)

@@ -1,11 +1,12 @@
 """Sessions where AWS is not asked: what they say to estimators, and what they say without it."""
 
 import builtins
+import traceback
 from types import SimpleNamespace
 
 import pytest
 
-from modelyard.core.errors import InvalidPlanError, StorageError
+from modelyard.core.errors import InvalidPlanError, ModelyardError, StorageError
 from modelyard.core.places import Place
 from modelyard.core.plans import ProviderRef
 from modelyard.local import LocalSession, file_input
@@ -121,6 +122,15 @@ def test_a_role_without_credentials_is_an_error_with_the_way_out(no_aws):
         get_execution_role()
     with pytest.raises(InvalidPlanError, match="no role is made for you"):
         get_execution_role(use_default=True)
+
+
+@pytest.mark.parametrize("ask", [get_execution_role, lambda: Session().account_id()])
+def test_what_boto3_raises_is_told_without_its_own_frames(no_aws, ask):
+    with pytest.raises(ModelyardError, match="AWS_PROFILE|AWS_DEFAULT_REGION") as raised:
+        ask()
+    told = "".join(traceback.format_exception(raised.value))
+    assert "botocore" not in told
+    assert told.count("Traceback") == 1
 
 
 def test_a_role_that_has_a_path_is_an_arn_already():

@@ -1,14 +1,15 @@
 """A plan's files, moved by the packager that the plan names and the storages of its URIs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import attrs
 
-from modelyard.core.contracts import Bundle, Packager, Splice, SplicingPackager, Storage
+from modelyard.core.contracts import Bundle, KeepingStorage, Packager, Splice, SplicingPackager, Storage
 from modelyard.core.errors import StorageError, did_you_mean
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, SourceCode
@@ -16,8 +17,8 @@ from modelyard.core.redaction import without_login
 
 ARCHIVE = ".tar.gz"
 
-SourceHere = Callable[[Path], AbstractContextManager[SourceCode | None]]
-"""Gives the source of a plan with its files on this machine, those of other places in a folder."""
+Options = Mapping[str, Mapping[str, object]]
+"""Options of storages, by the scheme that they are for."""
 
 
 @attrs.frozen
@@ -26,15 +27,16 @@ class PluginCarrier:
 
     plugins: PluginManager
     packager: Packager
-    packing: Callable[[Packager, Path], Bundle]
+    packing: Callable[["PluginCarrier", Path], Bundle]
+    options: Options = attrs.field(factory=dict, kw_only=True)
 
     @classmethod
     def of(
         cls,
         plugins: PluginManager,
         packager: ProviderRef,
-        packing: Callable[[Packager, Path], Bundle],
-        source: SourceHere | None = None,
+        packing: Callable[["PluginCarrier", Path], Bundle],
+        source: "SourceHere | None" = None,
     ) -> "PluginCarrier":
         """Return a carrier with the packager that a plan names.
 
@@ -45,9 +47,13 @@ class PluginCarrier:
             return _SplicingPluginCarrier(plugins, made, packing, made, source)
         return cls(plugins, made, packing)
 
+    def using(self, scheme: str, options: Mapping[str, object]) -> Self:
+        """Return this carrier with options for the storage of a scheme."""
+        return attrs.evolve(self, options={**self.options, scheme: options})
+
     def pack(self, into: Path) -> Bundle:
         """Write the plan's archive into the folder `into`."""
-        return self.packing(self.packager, into)
+        return self.packing(self, into)
 
     def unpack(self, archive: Path, into: Path) -> None:
         """Unpack an archive into the new or empty folder `into`."""
@@ -55,15 +61,34 @@ class PluginCarrier:
 
     def download(self, uri: str, into: Path) -> None:
         """Bring what is at `uri` into the folder `into`."""
-        storage_for(self.plugins, uri).download(uri, into)
+        self._storage(uri).download(uri, into)
 
     def upload(self, path: Path, uri: str) -> str:
         """Write the file or tree at `path` to `uri`."""
-        return storage_for(self.plugins, uri).upload(path, uri)
+        return self._storage(uri).upload(path, uri)
+
+    def upload_once(self, path: Path, uri: str) -> None:
+        """Write the file `path` to a `uri` that names its content, unless something is there."""
+        storage = self._storage(uri)
+        if isinstance(storage, KeepingStorage):
+            storage.upload_if_absent(path, uri)
+        else:
+            storage.upload(path, uri)
 
     def prepare(self, uri: str) -> None:
         """Make sure that an upload below `uri` can succeed."""
-        storage_for(self.plugins, uri).prepare(uri)
+        self._storage(uri).prepare(uri)
+
+    def fetched(self, uri: str, folder: Path) -> AbstractContextManager[Path]:
+        """Give what is at `uri`: where it lies on this machine, else a download below `folder`."""
+        return fetched(self.plugins, uri, folder, self.options)
+
+    def _storage(self, uri: str) -> Storage:
+        return storage_for(self.plugins, uri, self.options)
+
+
+SourceHere = Callable[[PluginCarrier, Path], AbstractContextManager[SourceCode | None]]
+"""Gives the source of a plan with its files on this machine, those of other places in a folder."""
 
 
 @attrs.frozen
@@ -81,13 +106,13 @@ class _SplicingPluginCarrier(PluginCarrier):
         """Return what to put around a range of an archive to give it the plan's code."""
         from tempfile import TemporaryDirectory
 
-        with TemporaryDirectory(prefix="modelyard-") as scratch, self.source(Path(scratch)) as source:
+        with TemporaryDirectory(prefix="modelyard-") as scratch, self.source(self, Path(scratch)) as source:
             if source is None:
                 return None
             return self.splicer.splice(head, size, trailer, source, at_least=at_least)
 
 
-def storage_for(plugins: PluginManager, uri: str) -> Storage:
+def storage_for(plugins: PluginManager, uri: str, options: Options | None = None) -> Storage:
     """Return the storage of a URI's scheme. Raises `StorageError` where no plugin has one."""
     scheme = urlsplit(uri).scheme
     provider = plugins.storages.declaring("schemes", scheme)
@@ -97,7 +122,7 @@ def storage_for(plugins: PluginManager, uri: str) -> Storage:
         raise StorageError(
             f"no storage reads {shown!r}: unknown scheme {scheme!r}{hint}{plugins.storages.note()}"
         )
-    return provider.create()
+    return provider.create((options or {}).get(scheme))
 
 
 def as_uri(location: str | os.PathLike[str]) -> str:
@@ -119,7 +144,7 @@ def local_path(uri: str) -> Path | None:
 
 
 @contextmanager
-def fetched(plugins: PluginManager, uri: str, folder: Path) -> Iterator[Path]:
+def fetched(plugins: PluginManager, uri: str, folder: Path, options: Options | None = None) -> Iterator[Path]:
     """Give what is at `uri`: where it lies on this machine, else a download below `folder`.
 
     A download is there for as long as the block lasts.
@@ -131,7 +156,7 @@ def fetched(plugins: PluginManager, uri: str, folder: Path) -> Iterator[Path]:
 
     with TemporaryDirectory(prefix="download-", dir=folder) as name:
         content = Path(name, "content")
-        storage_for(plugins, uri).download(uri, content)
+        storage_for(plugins, uri, options).download(uri, content)
         # Not looked for by the URI's last part: whether that is percent-encoded, the storage knows.
         found = list(content.iterdir())
         yield found[0] if uri.endswith(ARCHIVE) and len(found) == 1 else content

@@ -26,7 +26,11 @@ from modelyard.core.plans import (
 )
 
 CONTRACT_VERSION = "1.0"
-"""Of the Protocols and hooks below: grows by additions; a removal would be 2.0."""
+"""Of these Protocols and of the hooks: an addition makes it 1.1; a removal would make it 2.0.
+
+A plugin says by ``MODELYARD_CONTRACT`` for which version it was written, and is turned off where that is
+newer than this one.
+"""
 
 
 # -- codecs ------------------------------------------------------------------------------------
@@ -445,6 +449,15 @@ class Storage(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepingStorage(Protocol):
+    """A storage that can leave alone what is there, where URIs name their content (by its digest, say)."""
+
+    def upload_if_absent(self, path: Path, uri: str) -> bool:
+        """Write the file `path` to `uri` unless something is there; tell whether it was written."""
+        ...
+
+
 # -- backends ----------------------------------------------------------------------------------
 
 
@@ -574,11 +587,27 @@ class ReloadableEndpoint(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamingEndpoint(Protocol):
+    """An endpoint that can be asked for an answer piece by piece."""
+
+    def invoke_stream(self, body: bytes, *, content_type: str, accept: str) -> Iterator[bytes]:
+        """Send one request, and yield the answer's bytes as they come. Raises as `invoke` does."""
+        ...
+
+
 class Carrier(Protocol):
     """A plan's files, moved by the packager and the storages that belong to it.
 
     A backend is handed one with each plan: it decides where files go, the carrier knows how.
     """
+
+    def using(self, scheme: str, options: Mapping[str, object]) -> "Carrier":
+        """Return a carrier that gives these options to the storage of a scheme: whose account, which key.
+
+        It uses them for what the plan's archive is packed from as well.
+        """
+        ...
 
     def pack(self, into: Path) -> Bundle:
         """Write the plan's archive (source for a job, model for an endpoint) into `into`."""
@@ -594,6 +623,10 @@ class Carrier(Protocol):
 
     def upload(self, path: Path, uri: str) -> str:
         """Write the file or tree at `path` to `uri`; return the URI it can be read from."""
+        ...
+
+    def upload_once(self, path: Path, uri: str) -> None:
+        """Write the file `path` to a `uri` that names its content, unless something is there."""
         ...
 
     def prepare(self, uri: str) -> None:
@@ -684,6 +717,7 @@ __all__ = [
     "Invocation",
     "JobDescription",
     "JobHandle",
+    "KeepingStorage",
     "Launcher",
     "ListingBackend",
     "MeasuredJob",
@@ -701,5 +735,6 @@ __all__ = [
     "SplicingCarrier",
     "SplicingPackager",
     "Storage",
+    "StreamingEndpoint",
     "WorkerHardware",
 ]

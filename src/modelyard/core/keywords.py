@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SHOWN = 40
+_SHOWN = 12
 """Of the known names in an error message; of more the nearest ones."""
 
 

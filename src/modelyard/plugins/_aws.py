@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -19,6 +20,10 @@ from modelyard.core.errors import ModelyardError
 
 _lock = threading.Lock()
 """Clients are made one at a time: botocore's sessions are not for several threads."""
+
+
+_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
+"""The files with credentials and profiles: the variables that name them, and where they are else."""
 
 
 @attrs.frozen
@@ -68,8 +73,20 @@ def default_owner(bucket: str) -> str:
 
 
 def _surroundings() -> frozenset[tuple[str, str]]:
-    """Return the variables by which boto3's chain finds what it finds."""
-    return frozenset(item for item in os.environ.items() if item[0].startswith("AWS_") or item[0] == "HOME")
+    """Return by what boto3's chain finds what it finds: variables, and the files as they are now."""
+    variables = {
+        name: value for name, value in os.environ.items() if name.startswith("AWS_") or name == "HOME"
+    }
+    files = {variables.get(variable) or f"~/.aws/{name}" for variable, name in _FILES.items()}
+    return frozenset({**variables, **{file: _changed(file) for file in files}}.items())
+
+
+def _changed(path: str) -> str:
+    """Return when a file was written: somebody may log in again while this process runs."""
+    try:
+        return str(Path(path).expanduser().stat().st_mtime_ns)
+    except (OSError, RuntimeError):
+        return ""
 
 
 @lru_cache(maxsize=8)
@@ -172,6 +189,20 @@ _WAYS_OUT: Mapping[str, frozenset[str]] = {
 }
 """What to do, by the codes of services and the names of boto3's errors."""
 
+NOT_SET_UP = frozenset(
+    {
+        "ConfigParseError",
+        "InvalidRegionError",
+        "ModuleNotFoundError",
+        "NoCredentialsError",
+        "NoRegionError",
+        "ParamValidationError",
+        "PartialCredentialsError",
+        "ProfileNotFound",
+    }
+)
+"""Errors of boto3 about what the caller has said, or not said; nothing was sent."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -216,4 +247,5 @@ def reporting(kind: type[ModelyardError], doing: str) -> Iterator[None]:
     except Exception as error:
         if not is_foreseen(error):
             raise
-        raise kind(f"{doing}: {explained(error)}") from error
+        unsent = type(error).__name__ in NOT_SET_UP  # The text says all; the frames are boto3's own.
+        raise kind(f"{doing}: {explained(error)}") from (None if unsent else error)

@@ -119,10 +119,10 @@ def carrier_of(tmp_path):
     """Return what makes the carrier of a plan."""
 
     def make(plan):
-        def pack(packager, into):
+        def pack(carrier, into):
             if isinstance(plan, TrainingPlan):
-                return packager.pack_source(plan.source, into)
-            return packager.pack_model(tmp_path / "model", plan.source, into)
+                return carrier.packager.pack_source(plan.source, into)
+            return carrier.packager.pack_model(tmp_path / "model", plan.source, into)
 
         return PluginCarrier.of(PluginManager.builtin(), plan.packager, pack)
 
@@ -139,3 +139,11 @@ def submit(backend, carrier_of):
 def deploy(backend, carrier_of):
     """Return what deploys a plan on the backend, or on one that is given."""
     return lambda plan, on=backend: on.deploy(plan, carrier_of(plan))
+
+
+@pytest.fixture
+def data_on_s3(s3, bucket):
+    """Return a folder of a bucket, with the folders ``train`` and ``test`` in it."""
+    for name in ("train", "test"):
+        s3.put_object(Bucket=bucket, Key=f"data/{name}/a.csv", Body=b"1,2")
+    return f"s3://{bucket}/data"

@@ -5,7 +5,7 @@ import pytest
 from tests.aws.sagemaker.conftest import ROLE, made
 
 from modelyard.plugins.backends.sagemaker.backend import SageMakerBackend
-from modelyard.testing.backends import BackendContract
+from modelyard.testing import BackendContract
 
 
 class TestSageMakerBackend(BackendContract):
@@ -20,8 +20,5 @@ class TestSageMakerBackend(BackendContract):
         double.plays, double.serves = containers.train, containers.serve
         return made()
 
-    def _job_plan(self, *args):
-        return attrs.evolve(super()._job_plan(*args), role=ROLE, framework_version="2.5.1")
-
-    def _endpoint_plan(self, *args):
-        return attrs.evolve(super()._endpoint_plan(*args), role=ROLE, framework_version="2.5.1")
+    def adapt_plan(self, plan):
+        return attrs.evolve(plan, role=ROLE, framework_version="2.5.1")

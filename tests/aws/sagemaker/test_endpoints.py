@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 import threading
+from functools import partial
 
 import attrs
 import pytest
@@ -17,8 +18,9 @@ from modelyard.core.errors import (
     EndpointNotFoundError,
     InvalidPlanError,
     InvocationError,
+    PackagingError,
 )
-from modelyard.core.plans import EndpointStatus, ModelSource
+from modelyard.core.plans import EndpointStatus, ModelSource, SourceCode
 
 JSON = "application/json"
 
@@ -83,6 +85,47 @@ def test_a_model_that_takes_too_long_is_an_invocation_error(live, double, backen
     assert double.counts["InvokeEndpoint"] == 1
 
 
+def test_a_model_that_raises_at_once_is_an_invocation_error(double, deploy, endpoint_plan):
+    handle = deploy(endpoint_plan())
+    endpoint = double.endpoints[handle.name]
+    endpoint.answer = lambda *_: (400, b"no such column", JSON)
+    double.after_next("DescribeEndpoint", lambda: endpoint.to("InService"))
+    with pytest.raises(InvocationError, match="answered 400: no such column"):
+        asked(handle)
+
+
+def test_an_endpoint_that_comes_into_service_meanwhile_is_asked_again(live, double):
+    double.fail_next("InvokeEndpoint", "ValidationError", f"Endpoint {live.name} of account 1 not found.")
+    assert asked(live).body == b"[1]"
+
+
+def test_a_request_that_is_refused_is_not_sent_again(live, double):
+    before = double.counts["DescribeEndpoint"]
+    double.fail_next("InvokeEndpoint", "ValidationError", "the body is too long")
+    with pytest.raises(InvocationError, match="the body is too long"):
+        asked(live)
+    assert double.counts["InvokeEndpoint"] == 1
+    assert double.counts["DescribeEndpoint"] == before
+
+
+def test_what_an_endpoint_says_at_its_end_is_in_its_log(live, double):
+    lines = live.logs(follow=True)
+    assert next(lines) == "the model is loaded"
+
+    def ends():
+        double.endpoints[live.name].log("one last word")
+        del double.endpoints[live.name]
+
+    double.after_next("GetLogEvents", ends)
+    assert list(lines) == ["one last word"]
+
+
+def test_a_log_that_cannot_be_read_is_an_endpoint_error(live, double):
+    double.fail_next("DescribeLogStreams", "AccessDeniedException", "not for you")
+    with pytest.raises(EndpointError, match="cannot read the log /aws/sagemaker/Endpoints.*not for you"):
+        list(live.logs())
+
+
 def test_a_request_that_the_service_refuses_is_an_invocation_error(live, double):
     double.fail_next("InvokeEndpoint", "ExpiredTokenException", "it is too old", 403)
     with pytest.raises(InvocationError, match=r"answered 403: .*it is too old.*credentials have expired"):
@@ -101,6 +144,38 @@ def test_a_model_on_s3_without_new_code_stays_where_it_is(double, deploy, endpoi
     assert model["PrimaryContainer"]["ModelDataUrl"] == "s3://models/model.tar.gz"
 
 
+def test_a_model_in_files_on_s3_stays_where_it_is(double, deploy, endpoint_plan):
+    deploy(endpoint_plan(source=None, model=ModelSource("s3://models/one/")))
+    [model] = double.asked("CreateModel")
+    assert "ModelDataUrl" not in model["PrimaryContainer"]
+    assert model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"] == {
+        "S3Uri": "s3://models/one/",
+        "S3DataType": "S3Prefix",
+        "CompressionType": "None",
+    }
+
+
+def test_a_model_can_be_served_without_an_archive(double, deploy, endpoint_plan, s3, bucket, tmp_path):
+    (tmp_path / "model" / "empty" / "deeper").mkdir(parents=True)
+    backend = made(compress_model=False, code_location=f"s3://{bucket}")
+    for _ in range(2):
+        plan = endpoint_plan()
+        deploy(plan, backend)
+    first, second = double.asked("CreateModel")
+    uri = first["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
+    assert second["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"] == uri
+    prefix = uri.removeprefix(f"s3://{bucket}/")
+    found = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert found == [f"{prefix}code/inference.py", f"{prefix}weights.txt"]
+    assert backend.endpoint(plan.endpoint_name).describe().plan.model.uri == uri
+
+
+def test_the_oldest_images_serve_archives_alone(double, deploy, endpoint_plan):
+    with pytest.raises(InvalidPlanError, match=r"PyTorch 1\.1\.0 serves archives alone: compress_model=True"):
+        deploy(endpoint_plan(framework_version="1.1.0"), made(compress_model=False))
+    assert double.models == {}
+
+
 def test_the_oldest_images_get_the_code_beside_the_model(double, deploy, endpoint_plan, s3):
     deploy(endpoint_plan(framework_version="1.1.0"))
     [model] = double.asked("CreateModel")
@@ -109,6 +184,10 @@ def test_the_oldest_images_get_the_code_beside_the_model(double, deploy, endpoin
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     assert "./inference.py" in names_in(s3, bucket, key)
     assert container["Image"].endswith("/sagemaker-pytorch:1.1.0-cpu-py3")
+    deploy(endpoint_plan(framework_version="1.1.0"))
+    again = double.asked("CreateModel")[1]["PrimaryContainer"]
+    assert again["ModelDataUrl"] == container["ModelDataUrl"]
+    assert again["Environment"] == container["Environment"]
 
 
 # -- names, failures ---------------------------------------------------------------------------
@@ -130,8 +209,31 @@ def test_a_failed_endpoint_makes_way(double, deploy, endpoint_plan):
     assert "did not pass the ping" in description.reason
     with pytest.raises(EndpointFailedError, match="did not pass the ping"):
         asked(handle)
+    with pytest.raises(EndpointNotFoundError, match=rf"has failed.*delete-endpoint .*{handle.name}"):
+        made().endpoint(handle.name)
     double.serves = comes_into_service
     assert asked(deploy(endpoint_plan(endpoint_name=handle.name))).body == b"[1]"
+
+
+def test_a_failed_endpoint_is_there_until_there_is_something_else(double, deploy, endpoint_plan, tmp_path):
+    double.serves = does_not_answer
+    plan = endpoint_plan()
+    handle = deploy(plan)
+    while handle.describe().status is EndpointStatus.CREATING:
+        pass
+    with pytest.raises(PackagingError):
+        deploy(
+            endpoint_plan(endpoint_name=handle.name, source=SourceCode("inference.py", str(tmp_path / "x")))
+        )
+    assert handle.describe().status is EndpointStatus.FAILED
+
+
+@pytest.mark.parametrize("status", ["UpdateRollbackFailed", "OutOfService"])
+def test_an_endpoint_that_has_answered_does_not_make_way(live, deploy, endpoint_plan, double, status):
+    double.endpoints[live.name].to(status)
+    with pytest.raises(EndpointExistsError, match=status):
+        deploy(endpoint_plan(endpoint_name=live.name))
+    assert list(double.endpoints) == [live.name]
 
 
 @pytest.mark.parametrize("operation", ["CreateModel", "CreateEndpointConfig", "CreateEndpoint"])
@@ -149,6 +251,45 @@ def test_an_answer_that_was_lost_does_no_harm(double, deploy, endpoint_plan, ope
         double.lose_next_answer(operation)
     handle = deploy(endpoint_plan())
     assert [list(kept) for kept in (double.models, double.configs, double.endpoints)] == [[handle.name]] * 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "look", "kept"),
+    [
+        ("CreateModel", "DescribeModel", (1, 0, 0)),
+        ("CreateEndpointConfig", "DescribeEndpointConfig", (0, 1, 0)),
+        ("CreateEndpoint", "DescribeEndpoint", (1, 1, 1)),
+    ],
+)
+def test_what_nobody_can_tell_of_is_named(double, deploy, endpoint_plan, operation, look, kept):
+    for _ in range(3):
+        double.lose_next_answer(operation)
+    double.after_next(operation, lambda: double.fail_next(look, "AccessDeniedException", "not now"))
+    with pytest.raises(EndpointError, match=r"was made is not known.*not now.*undo it with: aws sagemaker d"):
+        deploy(endpoint_plan())
+    assert tuple(map(len, (double.models, double.configs, double.endpoints))) == kept
+
+
+def test_an_interruption_leaves_nothing(double, deploy, endpoint_plan, monkeypatch):
+    from modelyard.plugins.backends.sagemaker.service import Service
+
+    call = Service._call
+
+    def interrupted(self, verb, kind):
+        found = call(self, verb, kind)
+        if (verb, kind) != ("create", "endpoint-config"):
+            return found
+
+        def made(**request):
+            found(**request)
+            raise KeyboardInterrupt
+
+        return made
+
+    monkeypatch.setattr(Service, "_call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(endpoint_plan())
+    assert (double.models, double.configs, double.endpoints) == ({}, {}, {})
 
 
 def test_a_model_of_another_user_is_not_taken_for_ones_own(double, deploy, endpoint_plan):
@@ -183,6 +324,30 @@ def test_deleting_leaves_nothing(live, double, backend):
     with pytest.raises(EndpointNotFoundError):
         backend.endpoint(live.name)
     live.delete()
+
+
+@pytest.mark.parametrize("operation", ["DeleteEndpoint", "DeleteEndpointConfig", "DeleteModel"])
+def test_an_answer_to_a_deletion_that_was_lost_does_no_harm(live, double, operation):
+    double.lose_next_answer(operation)
+    live.delete()
+    assert (double.models, double.configs, double.endpoints) == ({}, {}, {})
+
+
+def test_an_endpoint_that_somebody_else_deletes_is_waited_for(live, double):
+    endpoint = double.endpoints[live.name]
+    endpoint.to("Deleting")
+    waits = iter(range(3))
+
+    def goes():
+        if next(waits, None) is None:
+            double.endpoints.pop(live.name, None)
+        else:
+            double.after_next("DescribeEndpoint", goes)
+
+    double.after_next("DescribeEndpoint", goes)
+    live.delete()
+    assert double.counts["DeleteEndpoint"] == 0
+    assert (double.models, double.configs, double.endpoints) == ({}, {}, {})
 
 
 def test_a_model_can_be_deleted_before_its_endpoint(live, double):
@@ -232,6 +397,7 @@ def test_an_endpoint_comes_back_as_it_was_asked_for(double, backend, deploy, end
     assert found.source.program == "inference.py"
     options = found.backend.options
     assert (options["model_server_workers"], options["volume_size"]) == (2, 20)
+    assert "image_uri" not in options
     assert json.dumps(attrs.asdict(made(**options))["data_capture_config"], default=dict)
 
 
@@ -272,6 +438,65 @@ def test_an_update_that_is_rolled_back_says_why(live, double):
     with pytest.raises(EndpointError, match="keeps what it was: no capacity"):
         live.update(InstanceType="ml.p3.2xlarge")
     assert list(double.configs) == [live.name]
+
+
+@pytest.mark.parametrize("operation", ["CreateEndpointConfig", "UpdateEndpoint"])
+def test_an_answer_to_an_update_that_was_lost_does_no_harm(live, double, operation):
+    endpoint, double.serves = double.endpoints[live.name], None
+    double.lose_next_answer(operation)
+    comes = partial(double.after_next, "DescribeEndpoint", lambda: endpoint.to("InService"))
+    double.after_next("UpdateEndpoint", comes)
+    live.update(InitialInstanceCount=3)
+    [config] = double.configs.values()
+    assert config["ProductionVariants"][0]["InitialInstanceCount"] == 3
+    assert double.endpoints[live.name].config == config["EndpointConfigName"]
+
+
+def test_an_update_that_half_failed_deletes_no_configuration(live, double):
+    def rolls_back(endpoint):
+        endpoint.to("UpdateRollbackFailed", "no capacity")
+
+    double.serves = rolls_back
+    with pytest.raises(EndpointError, match="is UpdateRollbackFailed after the change: no capacity"):
+        live.update(InitialInstanceCount=3)
+    assert len(double.configs) == 2
+
+
+def test_an_endpoint_that_is_changing_is_not_changed(live, double):
+    double.endpoints[live.name].to("Updating")
+    with pytest.raises(EndpointError, match="is Updating: change it once it is InService"):
+        live.reload()
+    assert double.counts["CreateEndpointConfig"] == 1
+
+
+def test_an_endpoint_that_another_process_reloads_is_deleted_whole(live, double, backend):
+    double.serves, mine = None, backend.endpoint(live.name)
+    live.reload()
+    endpoint = double.endpoints[live.name]
+
+    def is_through():
+        endpoint.to("InService")
+        double.configs.pop(live.name)  # By the other process.
+
+    double.after_next("DescribeEndpoint", is_through)
+    mine.delete()
+    assert (double.models, double.configs, double.endpoints) == ({}, {}, {})
+
+
+def test_a_reload_makes_new_containers_of_the_same_model(live, double):
+    first = double.configs[live.name]
+    double.serves = None
+    live.reload()
+    endpoint = double.endpoints[live.name]
+    assert asked(live).body == b"[1]"
+    assert endpoint.wanted != live.name
+    assert double.configs[endpoint.wanted]["ProductionVariants"] == first["ProductionVariants"]
+    endpoint.to("InService")
+    live.reload()
+    assert sorted(double.configs) == sorted({endpoint.config, endpoint.wanted})
+    endpoint.to("InService")
+    live.delete()
+    assert (double.models, double.configs, double.endpoints) == ({}, {}, {})
 
 
 def test_an_update_that_is_refused_leaves_no_configuration(live, double):

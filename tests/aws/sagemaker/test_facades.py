@@ -80,12 +80,40 @@ def test_a_script_is_trained_deployed_asked_and_deleted(estimator, double, tmp_p
     assert (double.endpoints, double.configs, double.models) == ({}, {}, {})
 
 
+def test_a_lone_input_is_found_by_the_script_under_both_names(estimator, double, tmp_path, capsys):
+    trained = estimator(2.5)
+    script = tmp_path / "src" / "train.py"
+    script.write_text(f"{TRAIN}\nprint('also', os.listdir(os.environ['SM_CHANNEL_TRAINING']))")
+    trained.fit(tmp_path / "data")
+    told = capsys.readouterr().out
+    assert "sum 6" in told
+    assert "also ['numbers.txt']" in told
+    assert len(double.asked("CreateTrainingJob")[0]["InputDataConfig"]) == 1
+
+
+def test_a_model_in_files_is_served(estimator, double, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "factor.txt").write_text("3")
+    estimator(1)
+    model = PyTorchModel(
+        tmp_path / "model",
+        role=ROLE,
+        entry_point="inference.py",
+        source_dir=tmp_path / "src",
+        framework_version="2.5.1",
+        compress_model=False,
+        **OPTIONS,
+    )
+    with model.deploy(1, "ml.m5.xlarge") as predictor:
+        assert predictor.predict(np.array([1.0], dtype="float32")).tolist() == [3.0]
+
+
 def test_a_script_that_fails_raises_its_own_reason(estimator, tmp_path):
     with pytest.raises(JobFailedError, match=r"(?s)ValueError: the factor is negative.*TrainingJobs"):
         estimator(-1).fit({"train": tmp_path / "data"})
 
 
-def test_a_job_is_attached_to(estimator, tmp_path, capsys):
+def test_a_job_is_attached_to(estimator, double, tmp_path, capsys):
     first = estimator(1.5)
     first.fit({"train": tmp_path / "data"}, wait=False)
     name = first.latest_training_job.name
@@ -94,6 +122,10 @@ def test_a_job_is_attached_to(estimator, tmp_path, capsys):
     assert attached.hyperparameters() == {"factor": 1.5}
     assert attached.model_data == first.model_data
     assert made().job(name).describe().plan.role.endswith(ROLE)
+    # For its endpoint the image is chosen anew: that of the job trains.
+    attached.deploy(1, "ml.m5.xlarge", entry_point="inference.py", poll_seconds=0.02).delete_endpoint()
+    image = double.asked("CreateModel")[0]["PrimaryContainer"]["Image"]
+    assert image.endswith("/pytorch-inference:2.5.1-cpu-py311")
     attached.fit({"train": tmp_path / "data"})
     assert (
         attached.latest_training_job.describe().source_data

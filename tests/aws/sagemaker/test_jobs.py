@@ -5,7 +5,9 @@ import json
 import os
 import tarfile
 import threading
+from functools import partial
 
+import attrs
 import pytest
 from tests.aws.proxy import Proxy, refused
 from tests.aws.sagemaker.conftest import made
@@ -28,6 +30,7 @@ from modelyard.core.plans import (
     Resources,
     SourceCode,
 )
+from modelyard.inputs import channels
 
 BUCKET = "sagemaker-us-east-1-123456789012"
 
@@ -58,6 +61,14 @@ def test_a_job_completes_with_its_log_and_its_model(double, submit, job_plan, s3
     assert steps[0] == "Starting: Starting the training job..."
     assert steps[-1] == "Completed: Training job completed"
     assert description.created <= description.ended
+
+
+def test_a_model_that_is_not_compressed_is_a_folder(double, submit, job_plan):
+    handle = submit(job_plan(), made(disable_output_compression=True))
+    job = double.jobs[handle.name]
+    job.complete()
+    job.artifacts = f"{job.output}/model"
+    assert handle.describe().model_data == f"s3://{BUCKET}/{handle.name}/output/model/"
 
 
 def test_the_source_is_where_the_image_looks_for_it(double, submit, job_plan, s3):
@@ -164,6 +175,21 @@ def test_a_connection_that_breaks_while_the_log_is_read_loses_no_line(double, su
     ]
 
 
+def test_a_host_whose_log_cannot_be_read_costs_no_line_of_another(double, submit, job_plan):
+    handle = submit(job_plan(resources=Resources("ml.g5.xlarge", 2)))
+    job = double.jobs[handle.name]
+    for host in ("algo-1", "algo-2"):
+        job.log(*(f"line {number}" for number in range(150)), host=host)
+    job.complete()
+    refused = partial(double.fail_next, "GetLogEvents", "AccessDeniedException", "not for you")
+    double.after_next("GetLogEvents", refused)
+    lines = list(handle.logs(follow=True))
+    assert any("not for you" in line for line in lines)
+    for host in ("algo-1", "algo-2"):
+        mine = [line.partition("] ")[2] for line in lines if line.startswith(f"[{host}]")]
+        assert mine == [f"line {number}" for number in range(150)]
+
+
 def test_who_waits_in_vain_is_told_that_the_job_goes_on(double, submit, job_plan):
     handle = submit(job_plan())
     double.fail_next("DescribeTrainingJob", "ExpiredTokenException", "it is too old")
@@ -234,15 +260,47 @@ def test_files_of_this_machine_are_uploaded_once_for_all_channels(
     (data / "deep").mkdir(parents=True)
     (data / "a.txt").write_text("a")
     (data / "deep" / "b.txt").write_text("b")
-    plan = job_plan(channels=[Channel("train", data.as_uri()), Channel("training", data.as_uri())])
+    plan = job_plan(channels=[Channel("train", data.as_uri()), Channel("also", data.as_uri())])
     submit(plan)
     inputs = double.asked("CreateTrainingJob")[0]["InputDataConfig"]
+    assert [channel["ChannelName"] for channel in inputs] == ["train", "also"]
     uris = {channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in inputs}
     assert uris == {f"s3://{BUCKET}/{plan.job_name}/input/train/"}
     assert objects(f"{plan.job_name}/") == [
         f"{plan.job_name}/input/train/a.txt",
         f"{plan.job_name}/input/train/deep/b.txt",
     ]
+
+
+def test_a_lone_input_is_fetched_once_and_found_by_both_names(
+    backend, double, submit, job_plan, tmp_path, objects
+):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+    plan = job_plan(channels=channels(tmp_path / "data"), environment={"MODE": "fast"})
+    submit(plan)
+    [request] = double.asked("CreateTrainingJob")
+    [channel] = request["InputDataConfig"]
+    assert channel["ChannelName"] == "training"
+    assert request["Environment"] == {"MODE": "fast", "SM_CHANNEL_TRAIN": "/opt/ml/input/data/training"}
+    assert len(objects(f"{plan.job_name}/")) == 1
+    found = backend.job(plan.job_name).describe().plan
+    assert [channel.name for channel in found.channels] == ["train", "training"]
+    assert dict(found.environment) == {"MODE": "fast"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "launcher"), [({"content_type": "text/csv"}, "process"), ({}, "mpirun")], ids=["other", "mpi"]
+)
+def test_inputs_that_differ_and_those_of_mpirun_are_two(
+    double, submit, job_plan, data_on_s3, changes, launcher
+):
+    train, training = channels(data_on_s3)
+    inputs = [train, attrs.evolve(training, **changes)]
+    submit(job_plan(channels=inputs, launcher=ProviderRef(launcher)))
+    [request] = double.asked("CreateTrainingJob")
+    assert [channel["ChannelName"] for channel in request["InputDataConfig"]] == ["train", "training"]
+    assert "Environment" not in request
 
 
 def test_a_single_file_is_a_channel(double, submit, job_plan, tmp_path):
@@ -264,10 +322,68 @@ def test_data_of_a_job_that_was_refused_is_removed_again(double, submit, job_pla
     assert objects(f"{plan.job_name}/") == []
 
 
+def test_data_that_was_there_before_stays(double, submit, job_plan, tmp_path, objects, s3):
+    submit(job_plan())  # Makes the bucket.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+    (tmp_path / "data" / "b.txt").write_text("b")
+    plan = job_plan(channels=[Channel("train", (tmp_path / "data").as_uri())])
+    theirs = f"{plan.job_name}/input/train/a.txt"
+    s3.put_object(Bucket=BUCKET, Key=theirs, Body=b"a")
+    double.fail_next("CreateTrainingJob", "ResourceLimitExceeded")
+    with pytest.raises(JobError):
+        submit(plan)
+    assert objects(f"{plan.job_name}/") == [theirs]
+
+
+def test_data_of_a_job_that_may_be_there_is_kept(double, submit, job_plan, tmp_path, objects):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+    plan = job_plan(channels=[Channel("train", (tmp_path / "data").as_uri())])
+    for _ in range(3):
+        double.lose_next_answer("CreateTrainingJob")
+    refused = partial(double.fail_next, "DescribeTrainingJob", "AccessDeniedException", "not for you")
+    double.after_next("CreateTrainingJob", refused)
+    with pytest.raises(JobError, match=rf"is not known.*undo it with: aws .* stop-.*-name {plan.job_name}"):
+        submit(plan)
+    assert list(double.jobs) == [plan.job_name]
+    assert objects(f"{plan.job_name}/") == [f"{plan.job_name}/input/train/a.txt"]
+
+
+def test_a_job_whose_making_is_interrupted_is_stopped(double, submit, job_plan, monkeypatch):
+    from modelyard.plugins.backends.sagemaker.service import Service
+
+    call = Service._call
+
+    def interrupted(self, verb, kind):
+        def made(**request):
+            answer = call(self, verb, kind)(**request)
+            if verb == "create":
+                raise KeyboardInterrupt
+            return answer
+
+        return made
+
+    monkeypatch.setattr(Service, "_call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        submit(job_plan())
+    [job] = double.jobs.values()
+    assert job.status == "Stopping"
+
+
 def test_data_that_is_not_there_is_an_error(submit, job_plan, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="there are no files at .*empty"):
         submit(job_plan(channels=[Channel("train", (tmp_path / "empty").as_uri())]))
+
+
+def test_data_on_s3_that_is_not_there_is_told_at_once(double, submit, job_plan, bucket, data_on_s3):
+    for uri in (f"{data_on_s3}/tarin", f"s3://{bucket}-of-nobody/data"):
+        with pytest.raises(
+            StorageError, match=f"there are no objects at {uri}|cannot look at .*NoSuchBucket"
+        ):
+            submit(job_plan(channels=[Channel("train", uri)]))
+    assert not double.asked("CreateTrainingJob")
 
 
 def test_data_that_leads_in_a_circle_is_an_error(submit, job_plan, tmp_path):
@@ -295,7 +411,7 @@ def test_a_token_that_expires_while_data_is_sent_leaves_none(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
         expired = refused(400, "ExpiredToken", "The provided token has expired.")
         proxy.when(lambda seen: seen.method == "PUT" and seen.path.endswith("/c"), expired, times=9)
-        with pytest.raises(StorageError, match=r"cannot upload .*data.*credentials have expired"):
+        with pytest.raises(StorageError, match=r"cannot write 's3://.*credentials have expired"):
             submit(plan)
     assert objects(f"{plan.job_name}/") == []
     assert double.jobs == {}
@@ -465,6 +581,45 @@ def test_a_profile_that_is_not_there_is_an_error(submit, job_plan):
         submit(job_plan(), made(profile="nobody"))
 
 
+def test_all_that_is_uploaded_goes_by_the_backends_profile(
+    double, submit, job_plan, tmp_path, monkeypatch, bucket
+):
+    key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    credentials = tmp_path / "credentials"
+    credentials.write_text(
+        f"[mine]\naws_access_key_id = AKIAMINE\naws_secret_access_key = {secret}\n"
+        f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("a")
+    plan = job_plan(channels=[Channel("train", (tmp_path / "data").as_uri())])
+    with Proxy(double.s3_url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        submit(plan, made(profile="mine", code_location=f"s3://{bucket}", region="us-east-1"))
+        signed = {seen.headers["authorization"].partition("/")[0] for seen in proxy.seen}
+        assert len([seen for seen in proxy.seen if seen.method == "PUT"]) >= 2
+    assert signed == {"AWS4-HMAC-SHA256 Credential=AKIAMINE"}
+
+
+def test_who_logs_in_again_is_known_without_a_new_process(submit, job_plan, double, monkeypatch, tmp_path):
+    credentials = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with Proxy(double.s3_url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        for number in (1, 2):
+            credentials.write_text(
+                f"[default]\naws_access_key_id = AKIA{number}\naws_secret_access_key = {'x' * number}\n"
+            )
+            os.utime(credentials, ns=(number, number))
+            submit(job_plan())
+            assert f"Credential=AKIA{number}/" in proxy.seen[-1].headers["authorization"]
+
+
 @pytest.mark.parametrize("operation", ["CreateTrainingJob", "DescribeTrainingJob"])
 def test_an_expired_token_is_an_error_with_the_way_out(submit, job_plan, double, operation):
     double.fail_next(operation, "ExpiredTokenException", "The security token included has expired")
@@ -483,13 +638,13 @@ def test_a_region_is_an_option(double, submit, job_plan):
 # -- attaching ---------------------------------------------------------------------------------
 
 
-def test_a_job_comes_back_as_it_was_asked_for(backend, submit, job_plan, double, bucket):
+def test_a_job_comes_back_as_it_was_asked_for(backend, submit, job_plan, double, bucket, data_on_s3):
     double.plays = completes
     plan = job_plan(
         hyperparameters={"epochs": 3, "name": "adam", "rate": 0.1, "on": True, "layers": (1, 2)},
         channels=[
-            Channel("train", "s3://data/train", "text/csv", InputMode.PIPE, Replication.SHARDED, 7),
-            Channel("test", "s3://data/test"),
+            Channel("train", f"{data_on_s3}/train", "text/csv", InputMode.PIPE, Replication.SHARDED, 7),
+            Channel("test", f"{data_on_s3}/test"),
         ],
         environment={"MODE": "fast", "API_TOKEN": "hunter2"},
         output_path=f"s3://{bucket}/here",
@@ -521,6 +676,47 @@ def test_a_job_comes_back_as_it_was_asked_for(backend, submit, job_plan, double,
         found.backend.options.items()
     )
     assert made(**found.backend.options).volume_size == 50
+
+
+@pytest.mark.parametrize(
+    ("tag", "named"),
+    [
+        ("2.5.1-gpu-py311", False),
+        ("2.5.1-gpu-py311-cu124-ubuntu22.04-sagemaker", False),
+        ("2.5.1-cpu-py311", True),
+    ],
+)
+def test_an_image_that_the_versions_select_is_not_named(submit, job_plan, tag, named):
+    image = f"763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:{tag}"
+    found = submit(job_plan(), made(image_uri=image)).describe().plan
+    assert (found.framework_version, found.py_version) == ("2.5.1", "py311")
+    assert ("image_uri" in found.backend.options) is named
+
+
+def test_the_options_of_a_job_ask_for_such_a_job_again(submit, job_plan, double):
+    options = {
+        "container_entry_point": ["bash", "-c"],
+        "container_arguments": ["train"],
+        "training_repository_access_mode": "Vpc",
+        "training_repository_credentials_provider_arn": "arn:aws:lambda:us-east-1:123456789012:function:f",
+        "enable_remote_debug": True,
+        "enable_infra_check": True,
+        "model_uri": "s3://models/model.tar.gz",
+        "model_channel_name": "start",
+        "debugger_hook_config": {"S3OutputPath": "s3://out/debug"},
+        "profiler_config": {"S3OutputPath": "s3://out/profile"},
+        "experiment_config": {"TrialName": "trial"},
+        "distribution_instance_groups": ["a"],
+        "instance_groups": [{"InstanceGroupName": "a", "InstanceType": "ml.g5.xlarge", "InstanceCount": 1}],
+        "keep_alive_period_in_seconds": 60,
+    }
+    found = submit(job_plan(resources=Resources("ml.g5.xlarge")), made(**options)).describe().plan
+    submit(job_plan(resources=found.resources), made(**found.backend.options))
+    first, second = double.asked("CreateTrainingJob")
+    for one in (first, second):
+        for own in ("TrainingJobName", "HyperParameters"):
+            one.pop(own)
+    assert first == second
 
 
 def test_a_job_of_another_client_can_be_described(backend, double):

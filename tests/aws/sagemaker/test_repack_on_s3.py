@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tarfile
 
+import attrs
 import pytest
 from tests.aws import proxy as fault
 from tests.aws.sagemaker.conftest import ROLE
@@ -16,6 +17,7 @@ from modelyard import PyTorchModel
 from modelyard.core.errors import StorageError
 from modelyard.core.plans import SourceCode
 from modelyard.plugins.backends.sagemaker import s3_repack
+from modelyard.plugins.packagers.splice import HEADER_SIZE, parse_index
 from modelyard.plugins.packagers.tarball import TarballPackager
 from modelyard.testing.trees import read_tree, write_tree
 
@@ -132,7 +134,6 @@ def test_a_model_gets_its_code_on_s3(world, archives, tmp_path, old):
     (tmp_path / "made.tar.gz").write_bytes(made)
     source = SourceCode("inference.py", str(world.src))
     bundle = TarballPackager().pack_model(tmp_path / "here.tar.gz", source, tmp_path / "here")
-    assert uri == f"s3://{world.bucket}/made/model/{bundle.digest}/model.tar.gz"
     for name, path in (("1", bundle.path), ("2", tmp_path / "made.tar.gz")):
         TarballPackager().unpack(path, tmp_path / "unpacked" / name)
     assert read_tree(tmp_path / "unpacked" / "1") == read_tree(tmp_path / "unpacked" / "2")
@@ -170,6 +171,22 @@ def test_the_same_is_not_made_again(world, archives):
     assert world.deploy() == first
     assert world.proxy.count("PUT") == 0
     assert world.proxy.count("POST", uploads="") == 0
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, SMALL], ids=["on S3", "here"])
+def test_a_model_that_claims_to_be_another_is_not_taken_for_it(world, archives, weights):
+    """Whoever wrote it, or whatever befell it on the way: the model that it claims to be is another one."""
+    model = archives(weights)
+    other = bytearray(archives({"model.bin": weights["model.bin"][::-1]}))
+    other[:HEADER_SIZE] = attrs.evolve(
+        parse_index(bytes(other)), body_digest=parse_index(model).body_digest
+    ).header
+    world.put(bytes(other))
+    claimed = world.deploy()
+    world.put(model)
+    uri = world.deploy()
+    assert uri != claimed
+    assert world.files(uri) == expected(weights, NEW)
 
 
 def test_what_was_made_gets_other_code_again(world, archives):

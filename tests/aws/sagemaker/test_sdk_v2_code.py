@@ -95,7 +95,7 @@ def test_a_model_is_deployed_found_and_deleted(estimator, plugins, tmp_path):
     assert client.list_endpoints()["Endpoints"] == []
 
 
-def test_an_image_of_ones_own_is_trained_and_served(double, role, plugins):
+def test_an_image_of_ones_own_is_trained_and_served(double, role, plugins, data_on_s3):
     """As the notebook that extends a container has it: the image has the script."""
     double.plays, double.serves = completes, comes_into_service
     image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/my-image:latest"
@@ -103,7 +103,7 @@ def test_an_image_of_ones_own_is_trained_and_served(double, role, plugins):
     made = Estimator(
         image, ROLE, 1, "ml.m4.xlarge", hyperparameters=hyperparameters, backend=QUICK, plugins=plugins
     )
-    made.fit("s3://bucket/data", job_name="by-image", logs=False)
+    made.fit(data_on_s3, job_name="by-image", logs=False)
     said = Session().describe_training_job("by-image")
     assert said["AlgorithmSpecification"]["TrainingImage"] == image
     assert said["HyperParameters"] == {"epochs": "1", "name": "adam"}

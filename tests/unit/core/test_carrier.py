@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from modelyard.core.carrier import PluginCarrier, as_uri, local_path, storage_for
 from modelyard.core.contracts import Bundle, Splice, SplicingCarrier
-from modelyard.core.errors import ProviderConflictError, StorageError, UnknownProviderError
+from modelyard.core.errors import InvalidPlanError, ProviderConflictError, StorageError, UnknownProviderError
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, SourceCode
 
@@ -79,7 +79,7 @@ def manager(plugin, calls):
 @pytest.fixture
 def carrier(manager):
     ref = ProviderRef("noted", {"level": 9})
-    return PluginCarrier.of(manager, ref, lambda packager, into: packager.pack_source(None, into))
+    return PluginCarrier.of(manager, ref, lambda carrier, into: carrier.packager.pack_source(None, into))
 
 
 # -- carriers ----------------------------------------------------------------------------------
@@ -102,17 +102,89 @@ def test_each_call_reaches_its_provider(carrier, calls, tmp_path):
     ]
 
 
+def test_a_storage_gets_the_options_of_its_scheme(plugin, tmp_path):
+    made = []
+
+    @attrs.frozen
+    class Optioned:
+        name = "optioned"
+        schemes = ("one", "two")
+        account: str = "default"
+
+        def __attrs_post_init__(self):
+            made.append(self.account)
+
+        def download(self, uri, into):
+            into.mkdir(parents=True)
+            (into / "file").touch()
+
+        def upload(self, path, uri):
+            return uri
+
+        def prepare(self, uri):
+            pass
+
+    manager = PluginManager.builtin()
+    manager.register(plugin(modelyard_register_storages=lambda: [Optioned]), "optioned")
+
+    def pack(carrier, into):
+        with carrier.fetched("one://model", into) as model:
+            assert (model / "file").is_file()
+
+    plain = PluginCarrier.of(manager, ProviderRef("tarball"), pack, lambda *_: nullcontext())
+    carrier = plain.using("one", {"account": "mine"})
+    assert isinstance(carrier, SplicingCarrier)
+    carrier.pack(tmp_path)
+    carrier.download("one://x", tmp_path / "x")
+    carrier.upload(tmp_path, "one://x")
+    carrier.upload_once(tmp_path, "one://x")
+    carrier.prepare("one://x")
+    carrier.prepare("two://x")
+    plain.prepare("one://x")
+    assert made == ["mine"] * 5 + ["default"] * 2
+    with pytest.raises(InvalidPlanError, match="storage 'optioned' has no option 'acount'; did you mean"):
+        plain.using("one", {"acount": "mine"}).prepare("one://x")
+
+
+def test_what_is_named_by_its_content_is_written_once(plugin, tmp_path):
+    class Keeping:
+        name = "keeping"
+        schemes = ("keeping",)
+        kept = {}  # noqa: RUF012
+
+        def download(self, uri, into):
+            pass
+
+        def upload(self, path, uri):
+            raise AssertionError("not asked for")
+
+        def upload_if_absent(self, path, uri):
+            return self.kept.setdefault(uri, path) == path
+
+        def prepare(self, uri):
+            pass
+
+    manager = PluginManager.builtin()
+    manager.register(plugin(modelyard_register_storages=lambda: [Keeping]), "keeping")
+    carrier = PluginCarrier.of(manager, ProviderRef("tarball"), lambda *_: None)
+    carrier.upload_once(tmp_path / "a", "keeping://x")
+    carrier.upload_once(tmp_path / "b", "keeping://x")
+    assert Keeping.kept == {"keeping://x": tmp_path / "a"}
+
+
 def test_a_packager_that_splices_has_the_plans_source_for_it(manager, calls):
     folders = []
 
     @contextmanager
-    def source(folder):
+    def source(carrier, folder):
         folders.append(folder)
         assert folder.is_dir()
         yield SourceCode("inference.py")
 
     ref = ProviderRef("splicer", {"level": 9})
-    carrier = PluginCarrier.of(manager, ref, lambda packager, into: packager.pack_source(None, into), source)
+    carrier = PluginCarrier.of(
+        manager, ref, lambda carrier, into: carrier.packager.pack_source(None, into), source
+    )
     assert isinstance(carrier, SplicingCarrier)
     assert carrier.code_ends(b"12") == 11
     assert carrier.splice(b"12", 3, b"4", at_least=5) is SPLICE
@@ -122,12 +194,12 @@ def test_a_packager_that_splices_has_the_plans_source_for_it(manager, calls):
 
 
 def test_without_source_nothing_is_spliced(manager, calls):
-    carrier = PluginCarrier.of(manager, ProviderRef("splicer"), lambda *_: None, lambda folder: nullcontext())
+    carrier = PluginCarrier.of(manager, ProviderRef("splicer"), lambda *_: None, lambda *_: nullcontext())
     assert carrier.splice(b"12", 3, b"4") is None
     assert calls == []
 
 
-@pytest.mark.parametrize(("packager", "source"), [("noted", lambda folder: nullcontext()), ("splicer", None)])
+@pytest.mark.parametrize(("packager", "source"), [("noted", lambda *_: nullcontext()), ("splicer", None)])
 def test_what_cannot_splice_does_not_say_it_can(manager, packager, source):
     carrier = PluginCarrier.of(manager, ProviderRef(packager), lambda *_: None, source)
     assert not isinstance(carrier, SplicingCarrier)

@@ -14,6 +14,8 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+from botocore.exceptions import ClientError
+
 SERVE = "import sys; from modelyard.serving.__main__ import in_container; sys.exit(in_container())"
 _LISTENING = re.compile(r"listening host='.*?' port=(\d+)")
 _OF_THE_CLIENT = ("SAGEMAKER_", "SM_", "MODELYARD_")
@@ -31,7 +33,11 @@ class Containers:
         """Run a job of one host as SageMaker does, from its data to its model."""
         job.to("Downloading", "Downloading input data")
         with _folder() as base:
-            self._bring(job.request, base)
+            try:
+                self._bring(job.request, base)
+            except ClientError as error:
+                job.fail(f"ClientError: Data download failed: {error}")
+                return
             job.to("Training", "Training in progress")
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "modelyard.training"],
@@ -93,7 +99,7 @@ class Containers:
         config = self._double.configs[endpoint.wanted]
         container = self._double.models[config["ProductionVariants"][0]["ModelName"]]["PrimaryContainer"]
         with _folder() as base:
-            self._unpack(container["ModelDataUrl"], base)
+            self._bring_model(container, base)
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", SERVE],
                 env=_environ(
@@ -107,11 +113,12 @@ class Containers:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            endpoint.end = process.terminate
+            before, endpoint.end = endpoint.end, _both(endpoint.end, process.terminate)
             for line in process.stdout:
                 endpoint.log(line.rstrip("\n"))
                 if found := _LISTENING.search(line):
-                    threading.Thread(target=_await_ping, args=(endpoint, int(found[1]), process)).start()
+                    asked = (endpoint, int(found[1]), process, before)
+                    threading.Thread(target=_await_ping, args=asked).start()
             process.wait()
             process.stdout.close()
         if endpoint.status == "Creating":
@@ -120,6 +127,12 @@ class Containers:
                 "The primary container for production variant AllTraffic did not pass the ping health check. "
                 "Please check CloudWatch logs for this endpoint.",
             )
+
+    def _bring_model(self, container, base):
+        if source := container.get("ModelDataSource"):
+            self._download(source["S3DataSource"]["S3Uri"], base / "model")
+        else:
+            self._unpack(container["ModelDataUrl"], base)
 
     def _unpack(self, uri, base):
         bucket, _, key = uri.removeprefix("s3://").partition("/")
@@ -139,7 +152,12 @@ def _folder():
 
 def _environ(request, **own):
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_CLIENT)}
-    return {**kept, "MODELYARD_STOP_SECONDS": "5", **request.get("Environment", {}), **own}
+    given = {
+        # A container has its folder there; here it is another one.
+        name: value.replace("/opt/ml", own["SAGEMAKER_BASE_DIR"]) if name.startswith("SM_CHANNEL") else value
+        for name, value in request.get("Environment", {}).items()
+    }
+    return {**kept, "MODELYARD_STOP_SECONDS": "5", **given, **own}
 
 
 def _stop_when_told(job, process, ended):
@@ -157,7 +175,15 @@ def _packed(folder):
     return body.getvalue()
 
 
-def _await_ping(endpoint, port, process):
+def _both(first, second):
+    def both():
+        first()
+        second()
+
+    return both
+
+
+def _await_ping(endpoint, port, process, end_the_one_before):
     while process.poll() is None:
         status, _, _ = _ask(port, "GET", "/ping")
         if status == 200:
@@ -165,6 +191,7 @@ def _await_ping(endpoint, port, process):
                 port, "POST", "/invocations", body, kind, accept
             )
             endpoint.to("InService")
+            end_the_one_before()
             return
         threading.Event().wait(0.02)
 

@@ -114,9 +114,9 @@ class Job:
             answer.setdefault("EnableManagedSpotTraining", False)
             output = {"KmsKeyId": "", "CompressionType": "GZIP"}
             answer["OutputDataConfig"] = {**output, **answer["OutputDataConfig"]}
-            for channel in answer.get("InputDataConfig", []):
-                channel.setdefault("CompressionType", "None")
-                channel.setdefault("RecordWrapperType", "None")
+            plain = {"CompressionType": "None", "RecordWrapperType": "None"}
+            if channels := answer.get("InputDataConfig"):
+                answer["InputDataConfig"] = [{**plain, **channel} for channel in channels]
             return answer
 
 
@@ -161,6 +161,8 @@ class Endpoint:
                 {"VariantName": v["VariantName"], "CurrentInstanceCount": v.get("InitialInstanceCount", 1)}
                 for v in config["ProductionVariants"]
             ]
+        if self.status == "Updating":
+            answer["PendingDeploymentSummary"] = {"EndpointConfigName": self.wanted}
         return answer | ({"FailureReason": self.reason} if self.reason else {})
 
 

@@ -150,13 +150,24 @@ class LocalEndpointHandle:
         Raises `InvocationError` for an answer of 400 and above or none in time, `EndpointFailedError`
         where the endpoint has ended.
         """
-        headers = {"Content-Type": content_type, "Accept": accept}
-        answer = self._post(body, headers)
-        if answer.status == _UNAVAILABLE and self._has_come_into_service():
-            answer = self._post(body, headers)
-        if answer.status >= 400:
-            raise InvocationError(self.name, answer.status, _said(answer), self._why(answer))
+        answer = self._answered(body, content_type, accept)
         return Invocation(answer.data, answer.headers.get("Content-Type", ""))
+
+    def invoke_stream(self, body: bytes, *, content_type: str, accept: str) -> Iterator[bytes]:
+        """Send one request, and yield the answer piece by piece as it comes.
+
+        Raises as `invoke` does, and `EndpointError` where the answer breaks off.
+        """
+        import urllib3
+
+        answer = self._answered(body, content_type, accept, preload_content=False)
+        try:
+            yield from answer.stream()
+        except urllib3.exceptions.HTTPError as error:
+            text = f"the answer of endpoint {self.name!r} broke off: {error}. {self._see_log()}"
+            raise EndpointError(text) from error
+        finally:
+            answer.close()  # What is not read to its end leaves a connection that is of no more use.
 
     def reload(self) -> None:
         """Have the server load the model's folder anew; the old model answers until then.
@@ -169,11 +180,28 @@ class LocalEndpointHandle:
         if pid := _guard_pid(self._records, record):
             _signal_holder(record.folder, pid, signal.SIGHUP)
 
-    def _post(self, body: bytes, headers: Mapping[str, str]) -> "urllib3.BaseHTTPResponse":
+    def _answered(
+        self, body: bytes, content_type: str, accept: str, *, preload_content: bool = True
+    ) -> "urllib3.BaseHTTPResponse":
+        """Return an answer below 400, the second one where the endpoint had yet to come into service."""
+        headers = {"Content-Type": content_type, "Accept": accept}
+        answer = self._post(body, headers, preload_content=preload_content)
+        if answer.status == _UNAVAILABLE and self._has_come_into_service():
+            answer.close()
+            answer = self._post(body, headers, preload_content=preload_content)
+        if answer.status >= 400:
+            raise InvocationError(self.name, answer.status, _said(answer), self._why(answer))
+        return answer
+
+    def _post(
+        self, body: bytes, headers: Mapping[str, str], *, preload_content: bool
+    ) -> "urllib3.BaseHTTPResponse":
         import urllib3
 
         try:
-            return self._connections().request("POST", "/invocations", body=body, headers=headers)
+            return self._connections().request(
+                "POST", "/invocations", body=body, headers=headers, preload_content=preload_content
+            )
         except urllib3.exceptions.ReadTimeoutError as error:
             said = f"no answer within {self._timeout:g} s"
             raise InvocationError(self.name, 504, said, self._see_log()) from error

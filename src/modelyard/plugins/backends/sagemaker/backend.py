@@ -18,17 +18,25 @@ from modelyard.core.errors import (
     InvalidPlanError,
     JobError,
     JobExistsError,
-    JobNotFoundError,
     ModelyardError,
 )
 from modelyard.core.log import get_logger
 from modelyard.core.plans import EndpointPlan, EndpointStatus, SourceCode, TrainingPlan
 from modelyard.plugins.backends.sagemaker import wire
-from modelyard.plugins.backends.sagemaker.clients import Clients, is_taken, may_have_arrived, reporting
+from modelyard.plugins.backends.sagemaker.clients import Clients, reporting
 from modelyard.plugins.backends.sagemaker.endpoint import SageMakerEndpointHandle
 from modelyard.plugins.backends.sagemaker.images import inference_image, layout_is_old, training_image
 from modelyard.plugins.backends.sagemaker.job import SageMakerJobHandle
 from modelyard.plugins.backends.sagemaker.s3_repack import repacked
+from modelyard.plugins.backends.sagemaker.service import (
+    CONFIG,
+    ENDPOINT,
+    JOB,
+    MODEL,
+    PerhapsMadeError,
+    Service,
+    undoing,
+)
 from modelyard.plugins.backends.sagemaker.settings import Settings
 from modelyard.plugins.backends.sagemaker.staging import Staging, check_on_s3, in_older_layout
 
@@ -36,13 +44,9 @@ _PARALLEL = 8
 _TO_BE_SENT = ""
 """Stands for the URI of a source that is still on this machine."""
 
-_NOT_DESCRIBED = ("Tags", "SessionChainingConfig")
-_NAMES = {
-    "training-job": "TrainingJobName",
-    "model": "ModelName",
-    "endpoint-config": "EndpointConfigName",
-    "endpoint": "EndpointName",
-}
+_FAILED = "Failed"
+"""The one state of an endpoint in which nothing can be done with it but to delete it."""
+
 _log = get_logger(__name__)
 
 
@@ -65,11 +69,13 @@ class SageMakerBackend(Settings):
     ``training_repository_credentials_provider_arn``, ``container_entry_point``, ``container_arguments``,
     ``enable_remote_debug``, ``enable_infra_check``, ``enable_session_tag_chaining``,
     ``tensorboard_output_config``, ``debugger_hook_config``, ``profiler_config``, ``experiment_config``;
-    for endpoints ``kms_key``, ``model_kms_key``, ``model_server_workers``,
-    ``model_data_download_timeout``, ``container_startup_health_check_timeout``,
-    ``inference_ami_version``, ``data_capture_config``, ``serverless_inference_config``,
-    ``async_inference_config``, ``managed_instance_scaling``, ``routing_config``, ``explainer_config``,
-    ``image_config``. What ends with ``_config`` is a dict by the names of SageMaker's API.
+    for endpoints ``kms_key``, ``model_kms_key``, ``compress_model`` (False: the files are uploaded and
+    served without an archive, as a model is that is a folder on S3, ``s3://bucket/model/``),
+    ``model_server_workers``, ``model_data_download_timeout``,
+    ``container_startup_health_check_timeout``, ``inference_ami_version``, ``data_capture_config``,
+    ``serverless_inference_config``, ``async_inference_config``, ``managed_instance_scaling``,
+    ``routing_config``, ``explainer_config``, ``image_config``. What ends with ``_config`` is a dict by the
+    names of SageMaker's API.
 
     ``strategy``: the key of ``distribution={...}``, where the launcher alone does not tell which;
     ``distribution_instance_groups``: on which of the instance groups.
@@ -88,6 +94,10 @@ class SageMakerBackend(Settings):
     def _new_clients(self) -> Clients:
         return Clients(self)
 
+    @property
+    def _service(self) -> Service:
+        return Service(self._clients)
+
     # -- jobs ----------------------------------------------------------------------------------
 
     def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> SageMakerJobHandle:
@@ -95,10 +105,11 @@ class SageMakerBackend(Settings):
 
         The job belongs to the service: it goes on when this process ends, `attached` or not. Raises what
         packing and uploading raise, `InvalidPlanError` and `JobExistsError`; no job and no data is left
-        behind then, only the source's archive, which the next job finds there.
+        behind then, only the source's archive, which the next job finds there. Where nobody can tell whether
+        there is a job now, the error says so, and its data is left.
         """
         doing = f"cannot start training job {plan.job_name!r}"
-        with reporting(doing, JobError), TemporaryDirectory(prefix="modelyard-") as scratch:
+        with reporting(doing, JobError):
             check_on_s3("output_path", plan.output_path)
             check_on_s3("checkpoint_s3_uri", plan.checkpoint_uri)
             region = self._clients.region
@@ -107,26 +118,17 @@ class SageMakerBackend(Settings):
             )
             # Asked of the service only if everything that can be known without it is right.
             wire.create_training_job(plan, self, _trial(plan, image, region))
-            self._check_job_name(plan.job_name)
-            source = _given(plan.source)
-            bundle = carrier.pack(Path(scratch)) if source == _TO_BE_SENT else None
-            staging = Staging(self._clients, self)
+            if self._service.find(JOB, plan.job_name) is not None:
+                raise _job_exists(plan.job_name)
+            staging = Staging(self._clients, self, carrier, self.output_kms_key)
             role = staging.role(plan.role)
+            source = _source(plan.source, staging)
             output = "" if plan.output_path else f"{staging.default_folder}/"
-            if bundle is not None:
-                source = staging.archive(bundle, "source", self.output_kms_key)
             with staging.channels(plan) as channels:
                 facts = wire.JobFacts(image, role, region, source, output, channels)
-                if not self._create("training-job", wire.create_training_job(plan, self, facts)):
+                if not self._service.make(JOB, wire.create_training_job(plan, self, facts)):
                     raise _job_exists(plan.job_name)
         return SageMakerJobHandle(self._clients, self, plan.job_name)
-
-    def _check_job_name(self, name: str) -> None:
-        try:
-            SageMakerJobHandle(self._clients, self, name).describe()
-        except JobNotFoundError:
-            return
-        raise _job_exists(name)
 
     def job(self, name: str) -> SageMakerJobHandle:
         """Return the job of that name, whoever made it. Raises `JobNotFoundError`."""
@@ -159,106 +161,87 @@ class SageMakerBackend(Settings):
                 region,
                 resources.accelerator_type,
             )
-            self._make_way(plan.endpoint_name)
-            staging = Staging(self._clients, self)
+            failed = self._failed(plan.endpoint_name)
+            staging = Staging(self._clients, self, carrier, self.model_kms_key)
             role = staging.role(plan.role)
-            model, source = self._model(plan, carrier, staging)
+            model, source = self._model(plan, staging)
             facts = wire.ModelFacts(image, role, region, model, source)
+            if failed is not None:
+                _log.info("deleting a failed endpoint, whose name is asked for", endpoint=failed.name)
+                failed.delete()
             self._create_endpoint(plan, facts)
         return SageMakerEndpointHandle(self._clients, self, plan.endpoint_name)
 
-    def _make_way(self, name: str) -> None:
-        handle = SageMakerEndpointHandle(self._clients, self, name)
-        try:
-            status = handle.describe().status
-        except EndpointNotFoundError:
-            return
-        if status is not EndpointStatus.FAILED:
+    def _failed(self, name: str) -> SageMakerEndpointHandle | None:
+        """Return the endpoint of that name that has failed, if any. Raises `EndpointExistsError`."""
+        found = self._service.find(ENDPOINT, name)
+        if found is None:
+            return None
+        if found["EndpointStatus"] != _FAILED:
             raise EndpointExistsError(
-                f"an endpoint called {name!r} is {status} on SageMaker in {self._clients.region}; use "
-                f"another endpoint_name, or delete it: aws sagemaker delete-endpoint --endpoint-name {name}"
+                f"an endpoint called {name!r} is {found['EndpointStatus']} on SageMaker in "
+                f"{self._clients.region}; use another endpoint_name, or delete it: {undoing(ENDPOINT, name)}"
             )
-        _log.info("deleting a failed endpoint, whose name is asked for", endpoint=name)
-        handle.delete()
+        return SageMakerEndpointHandle(self._clients, self, name)
 
-    def _model(self, plan: EndpointPlan, carrier: Carrier, staging: Staging) -> tuple[str, str | None]:
-        """Return where the model's archive is on S3 and, for the older layout, its source."""
+    def _model(self, plan: EndpointPlan, staging: Staging) -> tuple[str, str | None]:
+        """Return where the model is on S3, an archive or a folder, and its source for the older layout."""
         uri = plan.model.uri
-        if plan.source is None and uri.startswith("s3://") and uri.endswith(".tar.gz"):
+        if plan.source is None and (_is_folder(uri) or (uri.startswith("s3://") and uri.endswith(ARCHIVE))):
             return uri, None
         has_code_inside = (
             plan.source is None or bool(self.image_uri) or not layout_is_old(plan.framework_version)
         )
-        if has_code_inside and (made := repacked(staging, carrier, uri, self.model_kms_key)):
+        in_files = _is_folder(uri) if self.compress_model is None else not self.compress_model
+        if in_files and not has_code_inside:
+            raise InvalidPlanError(
+                f"AWS's image of PyTorch {plan.framework_version} serves archives alone: compress_model=True"
+            )
+        if has_code_inside and not in_files and (made := repacked(staging, uri)):
             return made, None
         with TemporaryDirectory(prefix="modelyard-") as scratch:
-            bundle = carrier.pack(Path(scratch))
+            bundle = staging.carrier.pack(Path(scratch))
+            if in_files:
+                return staging.files(bundle, Path(scratch)), None
             if has_code_inside:
-                return staging.archive(bundle, "model", self.model_kms_key), None
+                return staging.archive(bundle, "model"), None
             unpacked = Path(scratch, "unpacked")
-            carrier.unpack(bundle.path, unpacked)
+            staging.carrier.unpack(bundle.path, unpacked)
             model, code = in_older_layout(unpacked, Path(scratch))
-            return (
-                staging.archive(model, "model", self.model_kms_key),
-                staging.archive(code, "source", self.model_kms_key),
-            )
+            return staging.archive(model, "model"), staging.archive(code, "source")
 
     def _create_endpoint(self, plan: EndpointPlan, facts: wire.ModelFacts) -> None:
         """Create the three parts of an endpoint, or none of them. Raises `EndpointExistsError`."""
         name = plan.endpoint_name
         with ExitStack() as undo:
             for kind, request in (
-                ("model", wire.create_model(plan, self, facts)),
-                ("endpoint-config", wire.create_endpoint_config(plan, self)),
-                ("endpoint", wire.create_endpoint(plan, self)),
+                (MODEL, wire.create_model(plan, self, facts)),
+                (CONFIG, wire.create_endpoint_config(plan, self)),
+                (ENDPOINT, wire.create_endpoint(plan, self)),
             ):
-                if not self._create(kind, request):
+                try:
+                    made = self._service.make(kind, request)
+                except PerhapsMadeError:
+                    if kind == ENDPOINT:  # What may be in use is not to be deleted.
+                        undo.pop_all()
+                    raise
+                if not made:
                     raise EndpointExistsError(
                         f"there is another {kind} called {name!r} in {self._clients.region}: use another "
-                        f"endpoint_name, or delete it: aws sagemaker delete-{kind} --{kind}-name {name}"
+                        f"endpoint_name, or delete it: {undoing(kind, name)}"
                     )
-                undo.callback(self._undo, kind, name)
+                undo.callback(self._service.take_back, kind, name)
             undo.pop_all()
-
-    def _create(self, kind: str, request: wire.Request) -> bool:
-        """Create something, and tell whether it was; it was not where its name is in use.
-
-        Of a request that was sent again, or whose answer never came, the first may have arrived: what is
-        there then is looked at.
-        """
-        try:
-            self._call("create", kind)(**request)
-        except Exception as error:
-            if may_have_arrived(error) and self._is_there(kind, request):
-                return True
-            if is_taken(error):
-                return False
-            raise
-        return True
-
-    def _is_there(self, kind: str, request: wire.Request) -> bool:
-        told = {name: value for name, value in request.items() if name not in _NOT_DESCRIBED}
-        try:
-            return _holds(self._call("describe", kind)(**{_NAMES[kind]: request[_NAMES[kind]]}), told)
-        except Exception:  # noqa: BLE001 - the error that led here says more
-            return False
-
-    def _call(self, verb: str, kind: str) -> Any:
-        return getattr(self._clients.sagemaker, f"{verb}_{kind.replace('-', '_')}")
-
-    def _undo(self, kind: str, name: str) -> None:
-        try:
-            self._call("delete", kind)(**{_NAMES[kind]: name})
-        except Exception as error:  # noqa: BLE001 - the error that led here is the one to be raised
-            way = f"aws sagemaker delete-{kind} --{kind}-name {name}"
-            _log.warning("created in vain", delete=way, error=str(error))
 
     def endpoint(self, name: str) -> SageMakerEndpointHandle:
         """Return the live endpoint of that name, whoever made it. Raises `EndpointNotFoundError`."""
         handle = SageMakerEndpointHandle(self._clients, self, name)
         description = handle.describe()
         if description.status is EndpointStatus.FAILED:
-            raise EndpointNotFoundError(f"endpoint {name!r} has failed: {description.reason}")
+            raise EndpointNotFoundError(
+                f"endpoint {name!r} has failed: {description.reason}; deploying another of that name deletes "
+                f"it, and so does {undoing(ENDPOINT, name)}"
+            )
         return handle
 
     def endpoints(self) -> Iterator[EndpointDescription]:
@@ -312,17 +295,21 @@ def _given(source: SourceCode | None) -> str | None:
     return source.source_dir
 
 
+def _is_folder(uri: str) -> bool:
+    """Tell whether a model on S3 is a folder of files, as its URI says by the slash at its end."""
+    return uri.startswith("s3://") and uri.endswith("/")
+
+
+def _source(source: SourceCode | None, staging: Staging) -> str | None:
+    """Return where the source's archive is on S3, sent there if need be."""
+    given = _given(source)
+    if given != _TO_BE_SENT:
+        return given
+    with TemporaryDirectory(prefix="modelyard-") as scratch:
+        return staging.archive(staging.carrier.pack(Path(scratch)), "source")
+
+
 def _trial(plan: TrainingPlan, image: str, region: str) -> wire.JobFacts:
     """Return facts that are as good as any to see whether the service's request can be made of a plan."""
     channels = {channel.name: channel.uri for channel in plan.channels}
     return wire.JobFacts(image, "", region, _given(plan.source), "", channels)
-
-
-def _holds(found: Any, asked: Any) -> bool:
-    """Tell whether all that was asked for was found; the service adds what was left to it."""
-    if isinstance(asked, dict):
-        return isinstance(found, dict) and all(_holds(found.get(key), item) for key, item in asked.items())
-    if isinstance(asked, list):
-        alike = isinstance(found, list) and len(found) == len(asked)
-        return alike and all(map(_holds, found, asked))
-    return bool(found == asked)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from modelyard.core.errors import InvalidPlanError, ModelyardError
-from modelyard.plugins._aws import Aws, code_of, explained, is_foreseen
+from modelyard.plugins._aws import NOT_SET_UP, Aws, code_of, explained, is_foreseen
 from modelyard.plugins.backends.sagemaker.settings import Settings
 
 _UNKNOWN = frozenset({"404", "NoSuchEntity", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException"})
@@ -18,19 +18,6 @@ _SAYS_TAKEN = re.compile(r"already exist|must be unique|already in use", re.IGNO
 _ADVICE = {
     "ResourceLimitExceeded": "ask for a higher quota in AWS's Service Quotas, or use another instance_type",
 }
-_NOT_SET_UP = frozenset(
-    {
-        "ConfigParseError",
-        "InvalidRegionError",
-        "ModuleNotFoundError",
-        "NoCredentialsError",
-        "NoRegionError",
-        "ParamValidationError",
-        "PartialCredentialsError",
-        "ProfileNotFound",
-    }
-)
-"""Errors of boto3 about what the caller has said, or not said; nothing was sent."""
 
 
 class Clients:
@@ -130,10 +117,11 @@ def reporting(doing: str, kind: type[ModelyardError]) -> Iterator[None]:
         if isinstance(error, OSError) or not is_foreseen(error):
             raise
         names = {code_of(error), *(cls.__name__ for cls in type(error).__mro__)}
-        wrong = not names.isdisjoint(_REFUSED | _NOT_SET_UP)
+        wrong = not names.isdisjoint(_REFUSED | NOT_SET_UP)
         advice = _ADVICE.get(code_of(error), "")
         text = "; ".join(filter(None, (f"{doing}: {explained(error)}", advice)))
-        raise (InvalidPlanError if wrong else kind)(text) from error
+        # Of what was never sent, the text says all; of the service's own answer, its frames may say more.
+        raise (InvalidPlanError if wrong else kind)(text) from (None if wrong else error)
 
 
 def is_unknown(error: Exception) -> bool:

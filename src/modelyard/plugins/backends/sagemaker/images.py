@@ -137,6 +137,22 @@ def _image(
         _log.warning("no framework_version was given: the newest of AWS's images is taken", version=version)
     if _ELSEWHERE.match(region):
         raise InvalidPlanError(f"AWS's images in {region} are not known here: give one as image_uri")
+    full, python = _published(scope, known, version, python)
+    account, repository = _ACCOUNTS.get(region, _ACCOUNT), f"pytorch-{scope}"
+    if scope == _TRAINING and full in FOR_TRAINIUM and _TRAINIUM.match(instance_type):
+        tag, repository = FOR_TRAINIUM[full], f"{repository}-neuron"
+    else:
+        tag = f"{full}-{_processor(instance_type)}-{python}"
+    if full in OF_THE_TOOLKITS_OWN:
+        account, repository = _OLD_ACCOUNTS.get(region, _OLD_ACCOUNT), "sagemaker-pytorch"
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"{account}.dkr.ecr.{region}.{domain}/{repository}:{tag}"
+
+
+def _published(
+    scope: str, known: Mapping[str, tuple[str, ...]], version: str, python: str | None
+) -> tuple[str, str]:
+    """Return the full version and the Python of an image. Raises `InvalidPlanError` for what is not known."""
     full = _full(version, known)
     if full not in known:
         raise InvalidPlanError(
@@ -149,15 +165,7 @@ def _image(
             f"AWS's image of PyTorch {full} has {' or '.join(pythons)}, not {python}: change py_version, or "
             "give an image as image_uri"
         )
-    account, repository = _ACCOUNTS.get(region, _ACCOUNT), f"pytorch-{scope}"
-    if scope == _TRAINING and full in FOR_TRAINIUM and _TRAINIUM.match(instance_type):
-        tag, repository = FOR_TRAINIUM[full], f"{repository}-neuron"
-    else:
-        tag = f"{full}-{_processor(instance_type)}-{python or pythons[-1]}"
-    if full in OF_THE_TOOLKITS_OWN:
-        account, repository = _OLD_ACCOUNTS.get(region, _OLD_ACCOUNT), "sagemaker-pytorch"
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{account}.dkr.ecr.{region}.{domain}/{repository}:{tag}"
+    return full, python or pythons[-1]
 
 
 def _newest(known: Mapping[str, tuple[str, ...]], python: str | None) -> str:

@@ -8,8 +8,9 @@ from contextlib import suppress
 from modelyard.core.contracts import JobDescription, Metric
 from modelyard.core.errors import JobError, JobNotFoundError
 from modelyard.plugins.backends.sagemaker import reading
-from modelyard.plugins.backends.sagemaker.clients import Clients, is_unknown, reporting
+from modelyard.plugins.backends.sagemaker.clients import Clients, reporting
 from modelyard.plugins.backends.sagemaker.logs import Line, LogReader
+from modelyard.plugins.backends.sagemaker.service import JOB, Service
 from modelyard.plugins.backends.sagemaker.settings import Settings
 from modelyard.plugins.backends.sagemaker.watching import Answer, Pause, Watch
 
@@ -36,15 +37,19 @@ class SageMakerJobHandle:
         Where there are several hosts a line begins with ``[algo-1]``. Who follows is told of a log that
         cannot be read, and goes on waiting for the job.
         """
-        reader = LogReader(self._clients, reading.JOB_LOGS, f"{self.name}/")
-        if not follow:
+        reader = LogReader(self._clients, JobError, reading.JOB_LOGS, f"{self.name}/")
+        if follow:
+            yield from self._followed(reader)
+        else:
             several = _hosts(self._watch.recent()) > 1
             yield from (_told(line, several=several) for line in reader.new())
-            return
+
+    def _followed(self, reader: LogReader) -> Iterator[str]:
         pause, told, late, trouble = Pause(self._settings.poll_seconds), 0, 0, ""
         while True:
             answer = self._still()
-            ended = reading.job_status(answer).is_terminal
+            # Read once more after the end that was seen before it was read, and again while more comes.
+            late = late + 1 if reading.job_status(answer).is_terminal else 0
             steps = reading.transitions(answer)
             yield from (f"modelyard: {step}" for step in steps[told:])
             several, news = _hosts(answer) > 1, len(steps) > told
@@ -57,8 +62,6 @@ class SageMakerJobHandle:
                 if trouble != str(error):
                     trouble = str(error)
                     yield f"modelyard: {trouble}"
-            # Read once more after the end that was seen before it was read, and again while more comes.
-            late = late + 1 if ended else 0
             if late > 1 and (not news or late > _LATE):
                 return
             pause.sleep(again=news)
@@ -75,7 +78,7 @@ class SageMakerJobHandle:
     def metrics(self) -> tuple[Metric, ...]:
         """Return what the metrics of the plan were in the log, the oldest value first."""
         expressions = [(metric.name, re.compile(metric.regex)) for metric in self.describe().plan.metrics]
-        reader = LogReader(self._clients, reading.JOB_LOGS, f"{self.name}/")
+        reader = LogReader(self._clients, JobError, reading.JOB_LOGS, f"{self.name}/")
         found: list[Metric] = []
         for line in reader.new() if expressions else ():
             for name, expression in expressions:
@@ -108,17 +111,12 @@ class SageMakerJobHandle:
             pause.sleep()
 
     def _ask(self) -> Answer:
-        with reporting(f"cannot describe training job {self.name!r}", JobError):
-            try:
-                answer: Answer = self._clients.sagemaker.describe_training_job(TrainingJobName=self.name)
-            except self._clients.sagemaker.exceptions.ClientError as error:
-                if not is_unknown(error):
-                    raise
-                where = self._clients.region
-                raise JobNotFoundError(
-                    f"no training job is called {self.name!r} on SageMaker in {where}; is it in another "
-                    "region, or of another account?"
-                ) from error
+        answer = Service(self._clients).find(JOB, self.name)
+        if answer is None:
+            raise JobNotFoundError(
+                f"no training job is called {self.name!r} on SageMaker in {self._clients.region}; is it in "
+                "another region, or of another account?"
+            )
         return answer
 
 

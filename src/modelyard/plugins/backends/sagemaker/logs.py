@@ -1,12 +1,13 @@
 """A job's or an endpoint's log, as CloudWatch Logs has it: one stream per host."""
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from modelyard.core.errors import JobError
+from modelyard.core.errors import ModelyardError
 from modelyard.plugins.backends.sagemaker.clients import Clients, is_unknown, reporting
 
 
@@ -22,32 +23,29 @@ class Line:
 class LogReader:
     """Reads the streams of a log group from where it has got to, on all of them.
 
-    ``prefix``: what the names of the streams begin with; the next part of it is the host.
+    ``prefix``: what the names of the streams begin with; the next part of it is the host. What cannot be
+    read is an error of ``kind``, and loses no line: the next call goes on where this one ended.
     """
 
-    def __init__(self, clients: Clients, group: str, prefix: str = "") -> None:
+    def __init__(self, clients: Clients, kind: type[ModelyardError], group: str, prefix: str = "") -> None:
         self._clients = clients
+        self._kind = kind
         self._group = group
         self._prefix = prefix
-        self._tokens: dict[str, str | None] = {}
-
-    @property
-    def hosts(self) -> int:
-        """How many streams there were so far."""
-        return len(self._tokens)
+        self._read: dict[str, _Stream] = {}
 
     def new(self) -> Iterator[Line]:
         """Yield what has come since the last call, the lines of all hosts by their time."""
-        with reporting(f"cannot read the log {self._group}", JobError):
-            for stream in self._streams():
-                self._tokens.setdefault(stream, None)
-            yield from heapq.merge(
-                *(self._of(stream) for stream in sorted(self._tokens)), key=lambda line: line.time
-            )
+        with reporting(f"cannot read the log {self._group}", self._kind):
+            for name in self._streams():
+                if name not in self._read:
+                    self._read[name] = _Stream(self._clients, self._group, name, self._host(name))
+            streams = [self._read[name].new() for name in sorted(self._read)]
+            yield from heapq.merge(*streams, key=lambda line: line.time)
 
     def last(self, count: int) -> list[str]:
         """Return the last lines, at most `count` of each host."""
-        with reporting(f"cannot read the log {self._group}", JobError):
+        with reporting(f"cannot read the log {self._group}", self._kind):
             pages = (
                 self._clients.logs.get_log_events(
                     logGroupName=self._group, logStreamName=stream, startFromHead=False, limit=count
@@ -69,23 +67,41 @@ class LogReader:
             if not is_unknown(error):
                 raise
 
-    def _of(self, stream: str) -> Iterator[Line]:
-        host = stream.removeprefix(self._prefix).partition("/")[0]
+    def _host(self, stream: str) -> str:
         # The service names a host algo-1-1700000000, with the time of its start.
-        host = "-".join(host.split("-")[:2])
-        while True:
-            answer = self._page(stream)
-            for event in answer["events"]:
-                for text in event["message"].rstrip("\n").split("\n"):
-                    yield Line(event["timestamp"], host, text)
-            token, self._tokens[stream] = self._tokens[stream], answer["nextForwardToken"]
-            # The end of a stream is told by a token that stays the same; a page may well be empty.
-            if token == self._tokens[stream]:
-                return
+        return "-".join(stream.removeprefix(self._prefix).partition("/")[0].split("-")[:2])
 
-    def _page(self, stream: str) -> dict[str, Any]:
-        asked = {"logGroupName": self._group, "logStreamName": stream, "startFromHead": True}
-        if token := self._tokens[stream]:
-            asked["nextToken"] = token
-        page: dict[str, Any] = self._clients.logs.get_log_events(**asked)
-        return page
+
+@attrs.define
+class _Stream:
+    """One host's stream: what has been read of it, and where the rest begins."""
+
+    _clients: Clients
+    _group: str
+    _name: str
+    _host: str
+    _token: str = ""
+    _lines: deque[Line] = attrs.field(factory=deque)
+
+    def new(self) -> Iterator[Line]:
+        """Yield the lines that have not been yielded yet; one counts once the next is asked for."""
+        more = True
+        while self._lines or more:
+            if not self._lines:
+                more = self._fetch()
+                continue
+            yield self._lines[0]
+            self._lines.popleft()
+
+    def _fetch(self) -> bool:
+        """Read a page, which may well be empty, and tell whether there is another."""
+        asked: dict[str, Any] = {"nextToken": self._token} if self._token else {}
+        page = self._clients.logs.get_log_events(
+            logGroupName=self._group, logStreamName=self._name, startFromHead=True, **asked
+        )
+        for event in page["events"]:
+            texts = event["message"].rstrip("\n").split("\n")
+            self._lines.extend(Line(event["timestamp"], self._host, text) for text in texts)
+        # The end of a stream is told by a token that stays the same.
+        before, self._token = self._token, page["nextForwardToken"]
+        return bool(before != self._token)

@@ -5,7 +5,7 @@ Also of those that other clients have made: what a plan cannot say is left out o
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote
@@ -29,7 +29,14 @@ from modelyard.core.plans import (
     SourceCode,
     TrainingPlan,
 )
-from modelyard.plugins.backends.sagemaker.wire import CODE_CHANNEL, MODEL_CONTENT_TYPE, SOURCE_IN_CHANNEL
+from modelyard.plugins.backends.sagemaker.images import inference_image, training_image
+from modelyard.plugins.backends.sagemaker.wire import (
+    BY_BOTH_NAMES,
+    CODE_CHANNEL,
+    LONE_INPUT,
+    MODEL_CONTENT_TYPE,
+    SOURCE_IN_CHANNEL,
+)
 
 Answer = Mapping[str, Any]
 
@@ -43,7 +50,6 @@ _STATUS_OF_ENDPOINTS = {
     "Deleting": EndpointStatus.DELETING,
     "Failed": EndpointStatus.FAILED,
     "OutOfService": EndpointStatus.FAILED,
-    "UpdateRollbackFailed": EndpointStatus.FAILED,
 }
 """Of the service's states of an endpoint those in which it does not answer; in all others it does."""
 
@@ -74,19 +80,25 @@ def job_status(answer: Answer) -> JobStatus:
 def job_description(answer: Answer, region: str) -> JobDescription:
     """Return what ``DescribeTrainingJob`` says of a job."""
     name, status = answer["TrainingJobName"], job_status(answer)
-    artifacts = answer.get("ModelArtifacts", {}).get("S3ModelArtifacts")
     ended = answer.get("TrainingEndTime") or answer.get("LastModifiedTime")
     return JobDescription(
         name=name,
         status=status,
         plan=training_plan(answer, region).redacted(),
         reason=clip(_job_reason(answer, status)),
-        model_data=artifacts if status is JobStatus.COMPLETED else None,
+        model_data=_artifacts(answer) if status is JobStatus.COMPLETED else None,
         source_data=_source_uri(answer, _decoded(answer.get("HyperParameters", {}))),
         log=f"the streams '{name}/...' of {JOB_LOGS} in CloudWatch Logs of {region}",
         created=_time(answer.get("CreationTime")),
         ended=_time(ended) if status.is_terminal else None,
     )
+
+
+def _artifacts(answer: Answer) -> str | None:
+    """Return where the model is: an archive, or a folder of its files, with a slash at its end."""
+    uri = answer.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+    in_files = answer.get("OutputDataConfig", {}).get("CompressionType") == "NONE"
+    return f"{uri.rstrip('/')}/" if uri and in_files else uri
 
 
 def transitions(answer: Answer) -> list[str]:
@@ -114,7 +126,7 @@ def training_plan(answer: Answer, region: str) -> TrainingPlan:
         resources=resources,
         hyperparameters=_users(settings),
         channels=list(_channels(answer)),
-        environment=answer.get("Environment", {}),
+        environment=_without(answer.get("Environment", {}), BY_BOTH_NAMES),
         output_path=answer.get("OutputDataConfig", {}).get("S3OutputPath"),
         framework_version=version,
         py_version=python,
@@ -186,7 +198,7 @@ def _channels(answer: Answer) -> Iterator[Channel]:
             continue
         mode = channel.get("InputMode") or answer["AlgorithmSpecification"]["TrainingInputMode"]
         source = channel["DataSource"].get("S3DataSource", {})
-        yield Channel(
+        found = Channel(
             name,
             uri,
             content_type=kind,
@@ -194,6 +206,13 @@ def _channels(answer: Answer) -> Iterator[Channel]:
             replication=Replication(source.get("S3DataDistributionType") or Replication.FULL),
             shuffle_seed=channel.get("ShuffleConfig", {}).get("Seed"),
         )
+        if name == LONE_INPUT[-1] and answer.get("Environment", {}).items() >= BY_BOTH_NAMES.items():
+            yield attrs.evolve(found, name=LONE_INPUT[0])
+        yield found
+
+
+def _without(variables: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if others.get(name) != value}
 
 
 def _source(answer: Answer, settings: Mapping[str, Any]) -> SourceCode | None:
@@ -230,16 +249,12 @@ def _job_resources(answer: Answer) -> Resources:
 
 def _job_options(answer: Answer, settings: Mapping[str, Any], region: str) -> dict[str, Any]:
     """Return the options with which the backend would ask for such a job again."""
-    algorithm, hosts = answer["AlgorithmSpecification"], answer.get("ResourceConfig", {})
     vpc, output = answer.get("VpcConfig", {}), answer.get("OutputDataConfig", {})
     options = {
         "region": region,
-        "image_uri": algorithm.get("TrainingImage"),
-        "volume_size": hosts.get("VolumeSizeInGB"),
-        "volume_kms_key": hosts.get("VolumeKmsKeyId"),
-        "keep_alive_period_in_seconds": hosts.get("KeepAlivePeriodInSeconds"),
-        "training_plan": hosts.get("TrainingPlanArn"),
-        "instance_groups": hosts.get("InstanceGroups"),
+        **_image_options(answer, settings, region),
+        **_host_options(answer.get("ResourceConfig", {})),
+        **_model_options(answer.get("InputDataConfig", [])),
         "output_kms_key": output.get("KmsKeyId"),
         "disable_output_compression": output.get("CompressionType") == "NONE",
         "subnets": vpc.get("Subnets"),
@@ -249,21 +264,53 @@ def _job_options(answer: Answer, settings: Mapping[str, Any], region: str) -> di
         "max_retry_attempts": answer.get("RetryStrategy", {}).get("MaximumRetryAttempts"),
         "enable_network_isolation": answer.get("EnableNetworkIsolation"),
         "encrypt_inter_container_traffic": answer.get("EnableInterContainerTrafficEncryption"),
-        "enable_sagemaker_metrics": algorithm.get("EnableSageMakerMetricsTimeSeries"),
+        "enable_remote_debug": answer.get("RemoteDebugConfig", {}).get("EnableRemoteDebug"),
+        "enable_infra_check": answer.get("InfraCheckConfig", {}).get("EnableInfraCheck"),
         "checkpoint_local_path": answer.get("CheckpointConfig", {}).get("LocalPath"),
         "container_log_level": settings.get("sagemaker_container_log_level"),
         "tensorboard_output_config": answer.get("TensorBoardOutputConfig"),
-        "model_uri": next(
-            (
-                _uri(channel)
-                for channel in answer.get("InputDataConfig", [])
-                if channel.get("ContentType") == MODEL_CONTENT_TYPE
-            ),
-            None,
-        ),
+        "debugger_hook_config": answer.get("DebugHookConfig"),
+        "profiler_config": answer.get("ProfilerConfig"),
+        "experiment_config": answer.get("ExperimentConfig"),
         "strategy": "smdistributed.dataparallel" if any(map(settings.get, _DATA_PARALLEL)) else None,
+        "distribution_instance_groups": settings.get("sagemaker_distribution_instance_groups"),
     }
     return {name: value for name, value in options.items() if value}
+
+
+def _image_options(answer: Answer, settings: Mapping[str, Any], region: str) -> dict[str, Any]:
+    algorithm = answer["AlgorithmSpecification"]
+    image, repository = algorithm.get("TrainingImage", ""), algorithm.get("TrainingImageConfig", {})
+    provider = repository.get("TrainingRepositoryAuthConfig", {})
+    instance_type = _job_resources(answer).instance_type
+    # An image that has the script is named, whoever's it is: without either there is nothing to run.
+    chosen = "sagemaker_program" in settings and _is_selected(image, training_image, instance_type, region)
+    return {
+        "image_uri": None if chosen else image,
+        "enable_sagemaker_metrics": algorithm.get("EnableSageMakerMetricsTimeSeries"),
+        "container_entry_point": algorithm.get("ContainerEntrypoint"),
+        "container_arguments": algorithm.get("ContainerArguments"),
+        "training_repository_access_mode": repository.get("TrainingRepositoryAccessMode"),
+        "training_repository_credentials_provider_arn": provider.get(
+            "TrainingRepositoryCredentialsProviderArn"
+        ),
+    }
+
+
+def _host_options(hosts: Answer) -> dict[str, Any]:
+    return {
+        "volume_size": hosts.get("VolumeSizeInGB"),
+        "volume_kms_key": hosts.get("VolumeKmsKeyId"),
+        "keep_alive_period_in_seconds": hosts.get("KeepAlivePeriodInSeconds"),
+        "training_plan": hosts.get("TrainingPlanArn"),
+        "instance_groups": hosts.get("InstanceGroups"),
+    }
+
+
+def _model_options(inputs: Sequence[Answer]) -> dict[str, Any]:
+    models = (channel for channel in inputs if channel.get("ContentType") == MODEL_CONTENT_TYPE)
+    model = next(models, None)
+    return {"model_uri": _uri(model), "model_channel_name": model["ChannelName"]} if model else {}
 
 
 # -- endpoints ---------------------------------------------------------------------------------
@@ -325,23 +372,39 @@ def _model_uri(container: Answer) -> str:
 def _endpoint_options(
     config: Answer, variant: Answer, container: Answer, model: Answer, region: str
 ) -> dict[str, Any]:
-    environment, vpc = container.get("Environment", {}), model.get("VpcConfig", {})
-    workers = environment.get("SAGEMAKER_MODEL_SERVER_WORKERS", "")
+    vpc = model.get("VpcConfig", {})
     options = {
         "region": region,
-        "image_uri": container.get("Image"),
+        **_container_options(container, variant, region),
         "volume_size": variant.get("VolumeSizeInGB"),
         "model_data_download_timeout": variant.get("ModelDataDownloadTimeoutInSeconds"),
+        "inference_ami_version": variant.get("InferenceAmiVersion"),
         "serverless_inference_config": variant.get("ServerlessConfig"),
+        "managed_instance_scaling": variant.get("ManagedInstanceScaling"),
+        "routing_config": variant.get("RoutingConfig"),
         "kms_key": config.get("KmsKeyId"),
         "data_capture_config": config.get("DataCaptureConfig"),
         "async_inference_config": config.get("AsyncInferenceConfig"),
+        "explainer_config": config.get("ExplainerConfig"),
         "subnets": vpc.get("Subnets"),
         "security_group_ids": vpc.get("SecurityGroupIds"),
         "enable_network_isolation": model.get("EnableNetworkIsolation"),
-        "model_server_workers": int(workers) if workers.isdigit() else None,
     }
     return {name: value for name, value in options.items() if value}
+
+
+def _container_options(container: Answer, variant: Answer, region: str) -> dict[str, Any]:
+    image, said = container.get("Image", ""), container.get("Environment", {})
+    where = variant.get("InstanceType", ""), region, variant.get("AcceleratorType")
+    numbers = {
+        "model_server_workers": said.get("SAGEMAKER_MODEL_SERVER_WORKERS", ""),
+        "container_log_level": said.get("SAGEMAKER_CONTAINER_LOG_LEVEL", ""),
+    }
+    return {
+        "image_uri": None if _is_selected(image, inference_image, *where) else image,
+        "image_config": container.get("ImageConfig"),
+        **{name: int(text) for name, text in numbers.items() if text.isdecimal()},
+    }
 
 
 # -- both --------------------------------------------------------------------------------------
@@ -351,6 +414,18 @@ def _versions(image: str) -> tuple[str | None, str | None]:
     """Return which PyTorch and which Python an image of AWS's has, by its tag."""
     found = _TAG.search(image)
     return (found[1], found[2]) if found else (None, None)
+
+
+def _is_selected(image: str, look_up: Callable[..., str], *where: str | None) -> bool:
+    """Tell whether an image is the one of AWS's own that its versions select; then it need not be named.
+
+    AWS's tags may say more behind the versions: ``2.5.1-gpu-py311-cu124-ubuntu22.04-sagemaker``.
+    """
+    version, python = _versions(image)
+    try:
+        return version is not None and image.startswith(look_up(version, python, *where))
+    except InvalidPlanError:
+        return False
 
 
 def _hardware(resources: Resources) -> ProviderRef:

@@ -3,6 +3,7 @@
 That is for archives that say where their code ends. Any other has to be read, and so downloaded.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,12 +15,12 @@ from typing import Any
 import attrs
 
 from modelyard.core.carrier import ARCHIVE
-from modelyard.core.contracts import Carrier, Splice, SplicingCarrier
+from modelyard.core.contracts import Splice, SplicingCarrier
 from modelyard.core.errors import ModelyardError, StorageError
 from modelyard.core.log import get_logger
 from modelyard.plugins._aws import code_of, default_owner, is_foreseen
-from modelyard.plugins.backends.sagemaker.clients import reporting
-from modelyard.plugins.backends.sagemaker.staging import Staging, encryption, split
+from modelyard.plugins.backends.sagemaker.clients import is_unknown, reporting
+from modelyard.plugins.backends.sagemaker.staging import Staging, split
 
 _HEAD, _TRAILER = 4096, 8
 _LEAST = 5 << 20
@@ -34,18 +35,20 @@ _NOT_COPIED = frozenset(
     {"PreconditionFailed", "412", "AccessDenied", "403", "InvalidRequest", "NotImplemented", "501"}
 )
 """The archive has changed meanwhile, or this service, or this object's encryption, allows no copy."""
+_FORBIDDEN = frozenset({"403", "AccessDenied"})
 _log = get_logger(__name__)
 
 Sending = Callable[[int], Any]
 """Sends, or has copied, the part of a number."""
 
 
-def repacked(staging: Staging, carrier: Carrier, uri: str, key: str | None) -> str | None:
+def repacked(staging: Staging, uri: str) -> str | None:
     """Make on S3, of the archive at `uri`, one with the carrier's code, unless it is there; return its URI.
 
-    `key`: of KMS. None where the archive is to be packed on this machine. Raises what packing raises, and
+    None where the archive is to be packed on this machine. Raises what packing raises, and
     `StorageError`; nothing half-made is left then.
     """
+    carrier = staging.carrier
     if not (isinstance(carrier, SplicingCarrier) and uri.startswith("s3://") and uri.endswith(ARCHIVE)):
         return None
     s3 = staging.clients.s3
@@ -53,14 +56,14 @@ def repacked(staging: Staging, carrier: Carrier, uri: str, key: str | None) -> s
     if found is None:
         return None
     archive, splice = found
-    target = staging.uri_of(splice.digest, "model", f"model{ARCHIVE}")
+    target = staging.uri_of(_address(archive, splice), "model", f"model{ARCHIVE}")
     with reporting(f"cannot make {target} of {uri}", StorageError):
-        if staging.is_there(target):
+        if _is_there(s3, target):
             return target
         try:
-            _make(s3, target, archive, splice, encryption(key))
+            _make(s3, target, archive, splice, staging.key)
         except Exception as error:
-            if code_of(error) == "NoSuchUpload" and staging.is_there(target):
+            if code_of(error) == "NoSuchUpload" and _is_there(s3, target):
                 return target  # The request was sent again, and the first one had arrived.
             if code_of(error) in _NOT_COPIED and getattr(error, "operation_name", "") == "UploadPartCopy":
                 _log.info("the model is packed on this machine: S3 does not copy it", reason=str(error))
@@ -127,8 +130,18 @@ def _looked_into(s3: Any, carrier: SplicingCarrier, uri: str) -> tuple[_Archive,
     return (archive, splice) if splice and splice.stop - splice.start >= _LEAST else None
 
 
-def _make(s3: Any, uri: str, archive: _Archive, splice: Splice, encrypted: dict[str, str]) -> None:
+def _address(archive: _Archive, splice: Splice) -> str:
+    """Return what names the result: its code, and the model by what S3 says of the bytes it copies.
+
+    What is in the splice's digest of the model, the archive itself has claimed.
+    """
+    said = f"{splice.digest} {archive.etag} {archive.size}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _make(s3: Any, uri: str, archive: _Archive, splice: Splice, key: str | None) -> None:
     place = _place(uri)
+    encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
     upload = place | {"UploadId": s3.create_multipart_upload(**place, **encrypted)["UploadId"]}
     try:
         copy = partial(_copy, s3, upload, archive)
@@ -191,6 +204,18 @@ def _abort(s3: Any, upload: dict[str, str]) -> None:
                 f"--upload-id {upload['UploadId']}"
             )
             _log.warning("begun in vain, and costs as if it were an object", delete=way, error=str(error))
+
+
+def _is_there(s3: Any, uri: str) -> bool:
+    """Tell whether there is an object that these credentials may see."""
+    try:
+        s3.head_object(**_place(uri))
+    except s3.exceptions.ClientError as error:
+        # Who may write and not read is told neither; the same content once more does no harm.
+        if is_unknown(error) or code_of(error) in _FORBIDDEN:
+            return False
+        raise
+    return True
 
 
 def _place(uri: str) -> dict[str, str]:

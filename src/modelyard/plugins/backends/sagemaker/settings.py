@@ -189,6 +189,7 @@ class Settings:
     # Endpoints.
     kms_key: str | None = text()
     model_kms_key: str | None = text()
+    compress_model: bool | None = switch()
     model_server_workers: int | None = number(1)
     model_data_download_timeout: int | None = number(60)
     container_startup_health_check_timeout: int | None = number(60)

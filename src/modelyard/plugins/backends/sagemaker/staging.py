@@ -1,20 +1,22 @@
 """What a plan needs on S3 and of IAM: the bucket, the archives, the data of channels, the role."""
 
+import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from modelyard.core.carrier import local_path
-from modelyard.core.contracts import Bundle
+from modelyard.core.contracts import Bundle, Carrier
 from modelyard.core.errors import InvalidPlanError, StorageError
 from modelyard.core.log import get_logger
 from modelyard.core.plans import TrainingPlan
 from modelyard.plugins._aws import code_of, default_bucket
 from modelyard.plugins.backends.sagemaker.clients import Clients, is_unknown, reporting
+from modelyard.plugins.backends.sagemaker.service import PerhapsMadeError
 from modelyard.plugins.backends.sagemaker.settings import Settings
 from modelyard.plugins.backends.sagemaker.wire import FILE_SYSTEMS
 
@@ -26,11 +28,22 @@ _log = get_logger(__name__)
 
 
 class Staging:
-    """Brings files to S3 below ``code_location``, or below the default bucket: for one job or endpoint."""
+    """Brings files to S3 below ``code_location``, or below the default bucket: for one job or endpoint.
 
-    def __init__(self, clients: Clients, settings: Settings) -> None:
+    ``carrier``: moves them, with the backend's own account and the KMS key that they are encrypted with.
+    """
+
+    def __init__(self, clients: Clients, settings: Settings, carrier: Carrier, key: str | None) -> None:
         self.clients = clients
         self.settings = settings
+        self.key = key
+        said = {
+            "region": settings.region,
+            "profile": settings.profile,
+            "endpoint_url": settings.endpoint_url,
+            "kms_key": key,
+        }
+        self.carrier = carrier.using("s3", {name: value for name, value in said.items() if value})
 
     # -- where ---------------------------------------------------------------------------------
 
@@ -82,53 +95,32 @@ class Staging:
 
     # -- archives ------------------------------------------------------------------------------
 
-    def archive(self, bundle: Bundle, kind: str, key: str | None) -> str:
-        """Upload an archive below a folder of its digest, unless it is there; return its URI."""
-        uri = self.uri_of(bundle.digest, kind, bundle.path.name)
-        with reporting(f"cannot upload {bundle.path.name} to {uri}", StorageError):
-            if not self.is_there(uri):
-                self._upload(bundle.path, uri, key)
+    def archive(self, bundle: Bundle, kind: str) -> str:
+        """Upload an archive below a folder of its bytes' digest, unless it is there; return its URI.
+
+        Not of the bundle's digest: of a model that was copied unread, that is what its archive has claimed.
+        """
+        with bundle.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        uri = self.uri_of(digest, kind, bundle.path.name)
+        self.carrier.upload_once(bundle.path, uri)
         return uri
+
+    def files(self, bundle: Bundle, scratch: Path) -> str:
+        """Upload the files of a model's archive; return the URI of their folder, with a slash at its end."""
+        folder = scratch / "files"
+        self.carrier.unpack(bundle.path, folder)
+        for below, _, _ in os.walk(folder, topdown=False):
+            # SageMaker refuses a model with the mark of an empty folder in it.
+            with suppress(OSError):
+                Path(below).rmdir()
+        uri = self.uri_of(bundle.digest, "model", "files")
+        self.carrier.upload(folder, uri)
+        return f"{uri}/"
 
     def uri_of(self, digest: str, kind: str, name: str) -> str:
         """Return where an archive of that content is, or is to be put."""
         return f"{self.base}/{kind}/{digest}/{name}"
-
-    def is_there(self, uri: str) -> bool:
-        """Tell whether there is an object that these credentials may see."""
-        bucket, name = split(uri)
-        try:
-            self.clients.s3.head_object(Bucket=bucket, Key=name)
-        except self.clients.s3.exceptions.ClientError as error:
-            # Who may write and not read is told neither; the same content once more does no harm.
-            if is_unknown(error) or code_of(error) in _FORBIDDEN:
-                return False
-            raise
-        return True
-
-    def _upload(self, path: Path, uri: str, key: str | None) -> None:
-        with self._transfers() as send:
-            send(path, uri, key)
-
-    @contextmanager
-    def _transfers(self) -> Iterator[Callable[[Path, str, str | None], None]]:
-        """Give what sends files to S3, several at a time; all have arrived at the end of the block.
-
-        What fails is raised there; what has not been sent by then is not.
-        """
-        from boto3.s3.transfer import TransferConfig, create_transfer_manager
-
-        under_way: list[Any] = []
-
-        def send(path: Path, uri: str, key: str | None) -> None:
-            bucket, name = split(uri)
-            under_way.append(manager.upload(str(path), bucket, name, extra_args=encryption(key)))
-
-        config = TransferConfig(preferred_transfer_client="classic")
-        with create_transfer_manager(self.clients.s3, config) as manager:
-            yield send
-            for upload in under_way:
-                upload.result()
 
     # -- channels ------------------------------------------------------------------------------
 
@@ -136,47 +128,75 @@ class Staging:
     def channels(self, plan: TrainingPlan) -> Iterator[Mapping[str, str]]:
         """Give where the data of each channel is on S3; files of this machine are brought there.
 
-        What was brought is removed again if what is done meanwhile fails. Channels of one location are
-        uploaded once. Raises `StorageError`, and `InvalidPlanError` for what SageMaker cannot read.
+        What was brought is removed again if what is done meanwhile fails, unless there may be a job for it.
+        Channels of one location are uploaded once. Raises `StorageError`, and `InvalidPlanError` for what
+        SageMaker cannot read.
         """
-        brought: list[str] = []
+        before: dict[str, frozenset[str]] = {}
         places: dict[str, str] = {}
         try:
             for channel in plan.channels:
                 if channel.uri not in places:
                     below = f"{plan.job_name}/input/{channel.name}"
-                    places[channel.uri] = self._place(channel.uri, below, brought)
+                    places[channel.uri] = self._place(channel.uri, below, before)
             yield {channel.name: places[channel.uri] for channel in plan.channels}
+        except PerhapsMadeError:
+            raise
         except BaseException:
-            self._remove(brought)
+            self._remove(before)
             raise
 
-    def _place(self, uri: str, below: str, brought: list[str]) -> str:
-        if uri.startswith(("s3://", *(f"{scheme}://" for scheme in FILE_SYSTEMS))):
+    def _place(self, uri: str, below: str, before: dict[str, frozenset[str]]) -> str:
+        """Return where data is, brought there if need be. `before`: what there was, by folder on S3."""
+        if uri.startswith("s3://"):
+            self._check_data(uri)
+            return uri
+        if uri.startswith(tuple(f"{scheme}://" for scheme in FILE_SYSTEMS)):
             return uri
         path = local_path(uri)
         if path is None:
             raise InvalidPlanError(
                 f"SageMaker reads s3:// and this machine's files, which are uploaded, not {uri!r}"
             )
-        target = f"{self.base}/{below}"
-        doing = f"cannot upload '{path}' to {target}"
-        with reporting(doing, StorageError), self._transfers() as send:
-            for file in _files(path):
-                name = file.name if file == path else file.relative_to(path).as_posix()
-                brought.append(f"{target}/{name}")
-                send(file, brought[-1], self.settings.output_kms_key)
+        if path.is_dir() and not any(path.iterdir()):
+            raise StorageError(
+                f"there are no files at '{path}': give the folder or the file of the channel's data"
+            )
         # With the slash: SageMaker takes what begins with these letters, and train is not training.
-        return f"{target}/{path.name}" if path.is_file() else f"{target}/"
+        folder = f"{self.base}/{below}/"
+        target = folder if path.is_dir() else f"{folder}{path.name}"
+        before[folder] = self._keys(folder)
+        self.carrier.upload(path, target)
+        return target
 
-    def _remove(self, uris: list[str]) -> None:
-        """Remove objects again. What cannot be removed is told, with the way to do it."""
-        for uri in uris:
-            bucket, name = split(uri)
+    def _check_data(self, uri: str) -> None:
+        """Raise `StorageError` where there is nothing: SageMaker would say so after some minutes."""
+        bucket, prefix = split(uri)
+        with reporting(f"cannot look at the data of {uri}", StorageError):
             try:
-                self.clients.s3.delete_object(Bucket=bucket, Key=name)
+                found = self.clients.s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+            except self.clients.s3.exceptions.ClientError as error:
+                if code_of(error) in _FORBIDDEN:
+                    return  # The role of the job may see more than who starts it.
+                raise
+        if not found["KeyCount"]:
+            raise StorageError(f"there are no objects at {uri}: `aws s3 ls {uri}` shows what there is")
+
+    def _keys(self, folder: str) -> frozenset[str]:
+        bucket, prefix = split(folder)
+        with reporting(f"cannot list {folder}", StorageError):
+            pages = self.clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            return frozenset(item["Key"] for page in pages for item in page.get("Contents", ()))
+
+    def _remove(self, before: Mapping[str, frozenset[str]]) -> None:
+        """Remove what has come into folders. What cannot be removed is told, with the way to do it."""
+        for folder, kept in before.items():
+            try:
+                for key in sorted(self._keys(folder) - kept):
+                    self.clients.s3.delete_object(Bucket=split(folder)[0], Key=key)
             except Exception as error:  # noqa: BLE001 - the error that led here is the one to be raised
-                _log.warning("uploaded in vain", remove=f"aws s3 rm {uri}", error=str(error))
+                way = f"aws s3 rm --recursive {folder}"
+                _log.warning("uploaded in vain", remove=way, error=str(error))
 
     # -- roles ---------------------------------------------------------------------------------
 
@@ -216,38 +236,10 @@ def check_on_s3(what: str, uri: str | None) -> None:
         raise InvalidPlanError(f"{what} of a job on SageMaker is on S3, 's3://bucket/prefix', not {uri!r}")
 
 
-def encryption(key: str | None) -> dict[str, str]:
-    """Return what a request that makes an object says of a key of KMS."""
-    return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {}
-
-
 def split(uri: str) -> tuple[str, str]:
     """Return the bucket and the key of an object's URI."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the files at `path`. Raises `StorageError` where there are none, and for what is no file."""
-    found = list(_walk(path, ()))
-    if not found:
-        raise StorageError(
-            f"there are no files at '{path}': give the folder or the file of the channel's data"
-        )
-    return found
-
-
-def _walk(path: Path, trail: tuple[str, ...]) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-    elif path.is_dir():
-        real = os.path.realpath(path)
-        if real in trail:
-            raise StorageError(f"'{path}' is a link that leads back to '{real}', above it")
-        for item in sorted(path.iterdir()):
-            yield from _walk(item, (*trail, real))
-    elif path.exists() or path.is_symlink():
-        raise StorageError(f"'{path}' is a socket, a pipe, a device or a link to nothing, and no file")
 
 
 def in_older_layout(model: Path, into: Path) -> tuple[Bundle, Bundle]:
@@ -260,11 +252,17 @@ def in_older_layout(model: Path, into: Path) -> tuple[Bundle, Bundle]:
 
 
 def _archived(archive: Path, items: Mapping[str, Path]) -> Bundle:
+    """Write an archive whose bytes, and so its digest, are those of its content alone."""
+    import gzip
     import hashlib
     import tarfile
 
     archive.parent.mkdir(exist_ok=True)
-    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+    with (
+        archive.open("wb") as plain,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=plain, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as tar,
+    ):
         for name, path in items.items():
             tar.add(path, name, filter=_plain)
     with archive.open("rb") as file:
@@ -274,6 +272,6 @@ def _archived(archive: Path, items: Mapping[str, Path]) -> Bundle:
 
 
 def _plain(entry: Any) -> Any:
-    entry.uid = entry.gid = 0
+    entry.uid = entry.gid = entry.mtime = 0
     entry.uname = entry.gname = ""
     return entry

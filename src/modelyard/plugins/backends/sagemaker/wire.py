@@ -24,6 +24,12 @@ SOURCE_IN_CHANNEL = f"/opt/ml/input/data/{CODE_CHANNEL}/sourcedir.tar.gz"
 SOURCE_IN_MODEL = "/opt/ml/model/code"
 MODEL_CONTENT_TYPE = "application/x-sagemaker-model"
 VARIANT = "AllTraffic"
+
+LONE_INPUT = ("train", "training")
+"""The channels that a lone path is in a plan. The service fetches it once, as ``training``, as of SDK v2."""
+BY_BOTH_NAMES = {"SM_CHANNEL_TRAIN": "/opt/ml/input/data/training"}
+"""By what a script finds it under its other name, too."""
+
 MAX_RUN = 86_400
 DATA_PARALLEL = ("pytorchddp", "smdistributed.dataparallel")
 """Strategies of the launcher ``mpirun`` that AWS's images run with a tool of their own."""
@@ -76,7 +82,7 @@ def create_training_job(plan: TrainingPlan, settings: Settings, facts: JobFacts)
             "AlgorithmSpecification": _algorithm(plan, settings, facts.image),
             "RoleArn": facts.role,
             "HyperParameters": _hyperparameters(plan, settings, facts, isolated=isolated),
-            "Environment": dict(plan.environment),
+            "Environment": {**(BY_BOTH_NAMES if _is_lone(plan) else {}), **plan.environment},
             "InputDataConfig": _inputs(plan, settings, facts, isolated=isolated),
             "OutputDataConfig": _said(
                 {
@@ -88,21 +94,28 @@ def create_training_job(plan: TrainingPlan, settings: Settings, facts: JobFacts)
             "ResourceConfig": _resources(plan, settings),
             "StoppingCondition": _stopping(plan, settings),
             "CheckpointConfig": _checkpoints(plan, settings),
-            "RetryStrategy": _one("MaximumRetryAttempts", settings.max_retry_attempts),
-            "EnableManagedSpotTraining": settings.use_spot_instances or None,
-            "EnableNetworkIsolation": settings.enable_network_isolation,
-            "EnableInterContainerTrafficEncryption": settings.encrypt_inter_container_traffic,
             "VpcConfig": _vpc(settings),
-            "RemoteDebugConfig": _one("EnableRemoteDebug", settings.enable_remote_debug),
-            "InfraCheckConfig": _one("EnableInfraCheck", settings.enable_infra_check),
-            "SessionChainingConfig": _one("EnableSessionTagChaining", settings.enable_session_tag_chaining),
-            "TensorBoardOutputConfig": thaw(settings.tensorboard_output_config),
-            "DebugHookConfig": thaw(settings.debugger_hook_config),
-            "ProfilerConfig": thaw(settings.profiler_config),
-            "ExperimentConfig": thaw(settings.experiment_config),
+            **_switches(settings),
             "Tags": _tags(settings),
         }
     )
+
+
+def _switches(settings: Settings) -> Request:
+    """Return the members of a job's request that an option alone decides."""
+    return {
+        "RetryStrategy": _one("MaximumRetryAttempts", settings.max_retry_attempts),
+        "EnableManagedSpotTraining": settings.use_spot_instances or None,
+        "EnableNetworkIsolation": settings.enable_network_isolation,
+        "EnableInterContainerTrafficEncryption": settings.encrypt_inter_container_traffic,
+        "RemoteDebugConfig": _one("EnableRemoteDebug", settings.enable_remote_debug),
+        "InfraCheckConfig": _one("EnableInfraCheck", settings.enable_infra_check),
+        "SessionChainingConfig": _one("EnableSessionTagChaining", settings.enable_session_tag_chaining),
+        "TensorBoardOutputConfig": thaw(settings.tensorboard_output_config),
+        "DebugHookConfig": thaw(settings.debugger_hook_config),
+        "ProfilerConfig": thaw(settings.profiler_config),
+        "ExperimentConfig": thaw(settings.experiment_config),
+    }
 
 
 def _algorithm(plan: TrainingPlan, settings: Settings, image: str) -> Request:
@@ -164,36 +177,41 @@ def _plain(value: object) -> str:
 
 def _launching(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
     """Return the hyperparameters by which AWS's images know how to launch the script."""
-    options = plan.launcher.options
-    custom = _words(options.get("custom_mpi_options"))
-    match plan.launcher.name:
-        case "process":
-            _check(plan.launcher)
-            keys: dict[str, Any] = {}
-        case "torchrun":
-            _check(plan.launcher, "processes_per_host")
-            keys = {"sagemaker_torch_distributed_enabled": True}
-        case "mpirun" if settings.strategy in DATA_PARALLEL:
-            _check(plan.launcher, "processes_per_host", "custom_mpi_options")
-            keys = {
-                "sagemaker_distributed_dataparallel_enabled": True,
-                "sagemaker_distributed_dataparallel_custom_mpi_options": custom,
-            }
-        case "mpirun":
-            _check(plan.launcher, "processes_per_host", "custom_mpi_options")
-            keys = {"sagemaker_mpi_enabled": True, "sagemaker_mpi_custom_mpi_options": custom}
-        case other:
-            raise InvalidPlanError(
-                f"SageMaker's images know no launcher {other!r}: use 'process', 'torchrun' or 'mpirun', or "
-                "start it by your own script"
-            )
+    keys = _launcher(plan, settings)
     # The training toolkit asks for it under this name whatever launches the processes.
-    keys |= _said({"sagemaker_mpi_num_of_processes_per_host": options.get("processes_per_host")})
+    keys |= _said(
+        {"sagemaker_mpi_num_of_processes_per_host": plan.launcher.options.get("processes_per_host")}
+    )
     if keys and "sagemaker_mpi_enabled" not in keys:
         keys["sagemaker_instance_type"] = plan.resources.instance_type
     if settings.distribution_instance_groups:
         keys["sagemaker_distribution_instance_groups"] = settings.distribution_instance_groups
     return keys
+
+
+def _launcher(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
+    custom = _words(plan.launcher.options.get("custom_mpi_options"))
+    match plan.launcher.name:
+        case "process":
+            _check(plan.launcher)
+            return {}
+        case "torchrun":
+            _check(plan.launcher, "processes_per_host")
+            return {"sagemaker_torch_distributed_enabled": True}
+        case "mpirun" if settings.strategy in DATA_PARALLEL:
+            _check(plan.launcher, "processes_per_host", "custom_mpi_options")
+            return {
+                "sagemaker_distributed_dataparallel_enabled": True,
+                "sagemaker_distributed_dataparallel_custom_mpi_options": custom,
+            }
+        case "mpirun":
+            _check(plan.launcher, "processes_per_host", "custom_mpi_options")
+            return {"sagemaker_mpi_enabled": True, "sagemaker_mpi_custom_mpi_options": custom}
+        case other:
+            raise InvalidPlanError(
+                f"SageMaker's images know no launcher {other!r}: use 'process', 'torchrun' or 'mpirun', or "
+                "start it by your own script"
+            )
 
 
 def _check(launcher: ProviderRef, *known: str) -> None:
@@ -219,7 +237,8 @@ def _input_mode(plan: TrainingPlan) -> InputMode:
 
 def _inputs(plan: TrainingPlan, settings: Settings, facts: JobFacts, *, isolated: bool) -> list[Request]:
     mode = _input_mode(plan)
-    inputs = [_channel(channel, facts.channels[channel.name], mode) for channel in plan.channels]
+    channels = plan.channels[1:] if _is_lone(plan) else plan.channels
+    inputs = [_channel(channel, facts.channels[channel.name], mode) for channel in channels]
     if settings.model_uri is not None:
         model = Channel(settings.model_channel_name, settings.model_uri, MODEL_CONTENT_TYPE)
         inputs.append({**_channel(model, settings.model_uri, mode), "InputMode": InputMode.FILE.value})
@@ -229,6 +248,16 @@ def _inputs(plan: TrainingPlan, settings: Settings, facts: JobFacts, *, isolated
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidPlanError(f"channel {twice.pop()!r} is needed for the job itself: rename yours")
     return inputs
+
+
+def _is_lone(plan: TrainingPlan) -> bool:
+    """Tell whether a plan's channels are one input by two names, and its script can be told so."""
+    names = tuple(channel.name for channel in plan.channels)
+    # mpirun hands the ranks of other hosts the variables of AWS's toolkit, and no others.
+    if names != LONE_INPUT or plan.launcher.name == "mpirun":
+        return False
+    first, second = plan.channels
+    return attrs.evolve(first, name=second.name) == second
 
 
 def _data_source(channel: Channel, uri: str) -> Request:
@@ -306,7 +335,7 @@ def create_model(plan: EndpointPlan, settings: Settings, facts: ModelFacts) -> R
                 {
                     "Image": facts.image,
                     "ImageConfig": thaw(settings.image_config),
-                    "ModelDataUrl": facts.model,
+                    **_model_data(facts.model),
                     "Environment": _served(plan, settings, facts),
                 }
             ),
@@ -315,6 +344,14 @@ def create_model(plan: EndpointPlan, settings: Settings, facts: ModelFacts) -> R
             "Tags": _tags(settings),
         }
     )
+
+
+def _model_data(uri: str) -> Request:
+    """Return where a model is: an archive, or a folder of its files, whose URI has a slash at its end."""
+    if not uri.endswith("/"):
+        return {"ModelDataUrl": uri}
+    files = {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
+    return {"ModelDataSource": {"S3DataSource": files}}
 
 
 def _served(plan: EndpointPlan, settings: Settings, facts: ModelFacts) -> dict[str, str]:
