@@ -1,9 +1,14 @@
-"""Where plugins are found: a tuple of names for the built-in ones, entry points for the others."""
+"""Where plugins are found: a tuple of names for the built-in ones, entry points for the others.
+
+The files with the entry points are read here: ``importlib.metadata`` takes longer to import than all of
+this package's core. It is asked where distributions may be elsewhere than in folders.
+"""
 
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import PathFinder
 
 import attrs
 
@@ -20,19 +25,28 @@ BUILTIN_PLUGINS = (
 )
 """Found by name, not by metadata, so that they work where the package was merely copied."""
 
-
-_METADATA = (".dist-info", "egg-info")
+_METADATA = (".dist-info", ".egg-info")
+_EGG = "egg-info"
 _MENTION = f"[{GROUP}]".encode()
 
 
 @attrs.frozen
 class Found:
-    """A plugin before it is loaded: its name, the way to import it, and its origin."""
+    """A plugin before it is loaded: its name, the way to import it, and its origin.
+
+    ``package``: the top-level package of a third party's plugin; empty for the others.
+    """
 
     name: str
     load: Callable[[], object]
-    distribution: str
-    version: str
+    distribution: str = ""
+    version: str = ""
+    package: str = ""
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it is one of modelyard's own."""
+        return self.distribution == "modelyard" and not self.package
 
 
 def builtins() -> Iterator[Found]:
@@ -46,39 +60,96 @@ def builtins() -> Iterator[Found]:
 
 def installed() -> Iterator[Found]:
     """Yield the plugins of installed distributions, by name."""
-    if not any(map(_may_mention_plugins, sys.path)):
-        return
-    from importlib.metadata import entry_points
-
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda e: e.name):
-        dist = entry_point.dist
-        origin = (dist.name, dist.version) if dist is not None else ("", "")
-        yield Found(entry_point.name, entry_point.load, *origin)
+    found = _from_folders(sys.path) if _are_found_by_path() else None
+    yield from sorted(_from_metadata() if found is None else found, key=lambda each: each.name)
 
 
-def _importer(module: str) -> Callable[[], object]:
-    return lambda: importlib.import_module(module)
+def _are_found_by_path() -> bool:
+    """Tell whether all distributions are below `sys.path`: no other finder knows of any."""
+    return all(finder is PathFinder or not hasattr(finder, "find_distributions") for finder in sys.meta_path)
 
 
-def _may_mention_plugins(folder: str) -> bool:
-    """Tell whether distributions in `folder` may have our entry points; what is no folder may.
+def _from_folders(path: Iterable[str]) -> list[Found] | None:
+    """Return the plugins of the distributions in these folders; None where one is no folder.
 
-    Importing ``importlib.metadata`` takes a quarter of the time that a job needs to start, and most
-    machines have no plugin installed. This only looks for the group's name in the same files.
+    Of two distributions of one name the first one counts, as for ``importlib.metadata``.
     """
-    try:
-        with os.scandir(folder or ".") as entries:
-            found = [entry.path for entry in entries if entry.name.lower().endswith(_METADATA)]
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return any(_mentions(f"{path}/entry_points.txt") for path in found)
+    found: list[Found] = []
+    seen: set[str] = set()
+    for folder in path:
+        try:
+            with os.scandir(folder or ".") as entries:
+                infos = [each for each in entries if each.name.lower().endswith((*_METADATA, _EGG))]
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        for info in infos:
+            stem = os.path.basename(folder) if info.name.lower() == _EGG else info.name  # noqa: PTH119
+            name = os.path.splitext(stem)[0].partition("-")[0]  # noqa: PTH122
+            key = name.lower().replace("-", "_").replace(".", "_")
+            if key not in seen:
+                seen.add(key)
+                found += _in_distribution(info.path)
+    return found
 
 
-def _mentions(path: str) -> bool:
+def _in_distribution(info: str) -> Iterator[Found]:
+    text = _read(f"{info}/entry_points.txt")
+    if _MENTION not in text:
+        return
+    name, version = _origin(info)
+    section = ""
+    for line in text.decode("utf-8", "replace").splitlines():
+        label, equals, value = line.strip().partition("=")
+        if label.startswith("["):
+            section = label.strip("[]")
+        elif section == GROUP and equals and not label.startswith(("#", ";")):
+            yield _found(label.strip(), value.strip(), name, version)
+
+
+def _origin(info: str) -> tuple[str, str]:
+    """Return the name and the version that a distribution's metadata gives, as far as it does."""
+    head = _read(f"{info}/METADATA") or _read(f"{info}/PKG-INFO")
+    fields = {"name": "", "version": ""}
+    for line in head.decode("utf-8", "replace").splitlines():
+        key, colon, value = line.partition(":")
+        if not colon:
+            break  # The headers end with an empty line.
+        fields[key.lower()] = fields.get(key.lower()) or value.strip()
+    return fields["name"], fields["version"]
+
+
+def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - a Path for each distribution costs more than the rest
-            return _MENTION in file.read()
+            return file.read()
     except OSError:
-        return False
+        return b""
+
+
+def _from_metadata() -> Iterator[Found]:
+    from importlib.metadata import entry_points
+
+    for entry_point in entry_points(group=GROUP):
+        dist = entry_point.dist
+        origin = (dist.name, dist.version) if dist is not None else ("", "")
+        yield _found(entry_point.name, entry_point.value, *origin)
+
+
+def _found(name: str, value: str, distribution: str, version: str) -> Found:
+    """Return the plugin of one entry point, ``module`` or ``module:object``."""
+    target = value.partition("[")[0].strip()
+    package = target.partition(":")[0].partition(".")[0].strip()
+    return Found(name, _importer(target), distribution, version, package)
+
+
+def _importer(target: str) -> Callable[[], object]:
+    def load() -> object:
+        module, _, path = target.partition(":")
+        plugin: object = importlib.import_module(module.strip())
+        for name in path.split(".") if path else ():
+            plugin = getattr(plugin, name.strip())
+        return plugin
+
+    return load

@@ -7,7 +7,8 @@
     ├── PluginError
     │   ├── UnknownProviderError (LookupError)    nothing of that name is registered
     │   ├── ProviderConflictError                 two distributions provide one name
-    │   └── BrokenPluginError                     raised only under MODELYARD_PLUGINS_STRICT
+    │   ├── BrokenPluginError                     raised only under MODELYARD_PLUGINS_STRICT
+    │   └── ContractVersionError                  the plugin is built for another modelyard
     ├── CodecError (ValueError)
     │   ├── EncodeError                           the value does not fit the format
     │   ├── DecodeError                           the bytes are not of the format
@@ -62,6 +63,10 @@ class ProviderConflictError(PluginError):
 
 class BrokenPluginError(PluginError):
     """A plugin could not be loaded, and ``MODELYARD_PLUGINS_STRICT`` makes that fatal."""
+
+
+class ContractVersionError(PluginError):
+    """A plugin is built for a newer contract than this modelyard has, or does not say it properly."""
 
 
 class CodecError(ModelyardError, ValueError):

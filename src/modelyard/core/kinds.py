@@ -1,10 +1,20 @@
-"""The six nouns as a table, and the check of what a plugin registers as one of them."""
+"""The six nouns as a table, and the checks of a plugin and of what it registers as one of them."""
 
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from modelyard.core.contracts import Backend, Codec, Hardware, Launcher, Packager, Storage
+from modelyard.core.contracts import (
+    CONTRACT_VERSION,
+    Backend,
+    Codec,
+    Hardware,
+    Launcher,
+    Packager,
+    Storage,
+)
+from modelyard.core.errors import ContractVersionError
 
 
 class Kind(NamedTuple):
@@ -35,6 +45,47 @@ _TUPLES = (
 )
 
 
+_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+_PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+
+CONTRACT = "MODELYARD_CONTRACT"
+"""The variable of a plugin module that says for which contract it was written: ``"1.0"``."""
+
+
+def check_plugin(name: str, plugin: object, distribution: str = "") -> None:
+    """Check what can be known of a plugin before it is asked anything.
+
+    Raises ``ValueError`` for a name that ``MODELYARD_PLUGINS_DISABLED`` could not hold, ``TypeError``
+    for an entry point that leads nowhere, and `ContractVersionError`.
+    """
+    if not _PLUGIN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a plugin: take a letter, then letters, digits, _, - and .")
+    if plugin is None:
+        raise TypeError("its entry point leads to None, not to a module or an object with hooks")
+    _check_contract(getattr(plugin, CONTRACT, None), distribution)
+
+
+def _check_contract(built_for: object, distribution: str) -> None:
+    if built_for is None:
+        return
+    match = _VERSION.fullmatch(built_for) if isinstance(built_for, str) else None
+    if match is None:
+        raise ContractVersionError(
+            f'{CONTRACT} must be a version such as "{CONTRACT_VERSION}", not {built_for!r}'
+        )
+    if _version(match[0]) > _version(CONTRACT_VERSION):
+        raise ContractVersionError(
+            f"it is built for version {built_for} of modelyard's contract, and this modelyard has "
+            f"{CONTRACT_VERSION}: pip install -U modelyard, or install an older release of "
+            f"{distribution or 'the plugin'}"
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
 def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
     """Return the classes that a registration hook gave, if each has the members of its Protocol.
 
@@ -46,15 +97,31 @@ def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
     for cls in checked:
         if not isinstance(cls, type):
             raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
-        if not isinstance(getattr(cls, "name", None), str) or not getattr(cls, "name", None):
-            raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
+        _check_name(kind, cls)
         for attribute in _TUPLES:
-            if isinstance(getattr(cls, attribute, ()), str):
-                raise TypeError(f"{cls.__qualname__}.{attribute} must be a tuple of strings, not a string")
+            declared = getattr(cls, attribute, ())
+            if not _is_strings(declared):
+                said = f"{cls.__qualname__}.{attribute} must be a tuple of strings"
+                raise TypeError(f"{said}, not {declared!r}")
         missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]
         if missing:
             raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
     return checked
+
+
+def _check_name(kind: Kind, cls: type) -> None:
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str) or not name:
+        raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no name of a {kind.word}: take a lower-case letter, then such letters, digits, "
+            "_, - and ."
+        )
+
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
 
 
 def _members(protocol: type) -> list[str]:

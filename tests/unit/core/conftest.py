@@ -37,14 +37,15 @@ class Site:
         self.folder = folder
         self.modules = []
 
-    def install(self, distribution, source, *, plugin=None, version="1.0"):
+    def install(self, distribution, source, *, plugin=None, version="1.0", target=None):
         module = distribution.replace("-", "_")
         self.modules.append(module)
         (self.folder / f"{module}.py").write_text(source)
         info = self.folder / f"{module}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[modelyard]\n{plugin or distribution} = {module}\n")
+        entry_point = f"{plugin or distribution} = {target or module}"
+        (info / "entry_points.txt").write_text(f"[modelyard]\n{entry_point}\n")
         importlib.invalidate_caches()
 
     def install_codec(self, distribution, name, **options):

@@ -130,6 +130,13 @@ def test_a_keyboard_interrupt_is_nobodys_failure(site, discover):
         discover()
 
 
+def test_an_unknown_hook_may_be_one_of_a_newer_modelyard(plugin):
+    with pytest.raises(
+        BrokenPluginError, match="pip install -U modelyard, or mark it by .*optionalhook=True"
+    ):
+        PluginManager().register(plugin(modelyard_from_the_future=lambda: None), "newer")
+
+
 def test_an_optional_hook_of_another_version_is_no_error():
     plugins = PluginManager()
     module = SimpleNamespace(modelyard_from_the_future=hookimpl.options(optionalhook=True)(lambda: None))

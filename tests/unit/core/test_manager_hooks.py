@@ -246,7 +246,14 @@ class TestAPluginsChoice:
 
     def test_of_a_provider_that_is_not_there_is_an_error(self, plugins, plugin):
         plugins.register(plugin(modelyard_select_hardware=lambda: "tpu"), "chooser")
-        with pytest.raises(UnknownProviderError, match="no hardware is called 'tpu'"):
+        said = "^plugin 'chooser' chose the hardware 'tpu': no hardware is called 'tpu'.*_DISABLED=chooser"
+        with pytest.raises(UnknownProviderError, match=said):
+            plugins.select_hardware(LOCAL)
+
+    def test_with_options_that_there_are_not_names_the_plugin_too(self, plugins, plugin):
+        ref = ProviderRef("cpu", {"colour": "red"})
+        plugins.register(plugin(modelyard_select_hardware=lambda: ref), "chooser")
+        with pytest.raises(InvalidPlanError, match="^plugin 'chooser' chose the hardware 'cpu.*colour"):
             plugins.select_hardware(LOCAL)
 
     @pytest.mark.parametrize("choose", [lambda: 1 / 0, lambda: 42], ids=["raises", "wrong object"])
@@ -264,7 +271,18 @@ class TestJobEnviron:
         assert plugins.job_environ(HOST, "cpu") == {"A": "algo-1", "B": "cpu"}
 
     @pytest.mark.parametrize(
-        "answer", [lambda: 1 / 0, lambda: None, lambda: "A=1", lambda: {"A": 1}, lambda: {1: "A"}]
+        "answer",
+        [
+            lambda: 1 / 0,
+            lambda: None,
+            lambda: "A=1",
+            lambda: {"A": 1},
+            lambda: {1: "A"},
+            lambda: {"A=B": "1"},
+            lambda: {"": "1"},
+            lambda: {"A": "1\0"},
+            lambda: {"A\0": "1"},
+        ],
     )
     def test_goes_without_a_broken_plugin(self, plugins, plugin, answer):
         plugins.register(plugin(modelyard_job_environ=answer), "broken")

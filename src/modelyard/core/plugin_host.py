@@ -1,0 +1,240 @@
+"""The plugins that were loaded, and the calls of their hooks: the only module that calls pluggy.
+
+What it promises: one broken plugin (an import error, an unknown hook, a hook that raises, a wrong
+object) becomes a row of `PluginHost.statuses` and a note on later errors, and everything else works.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pluggy
+
+from modelyard.core import hookspecs
+from modelyard.core.contracts import Backend, Codec, Hardware, Launcher, Packager, Storage
+from modelyard.core.discovery import Found
+from modelyard.core.errors import BrokenPluginError, UnknownProviderError, did_you_mean
+from modelyard.core.kinds import KINDS, Kind, check_classes, check_plugin
+from modelyard.core.log import get_logger
+from modelyard.core.registry import Provider, Registry
+from modelyard.core.statuses import PluginStatus, described
+
+ANYTHING = (Exception, SystemExit)
+"""What a plugin's code may raise without harm to anybody else."""
+
+_log = get_logger(__name__)
+
+
+class PluginHost:
+    """Which plugins there are, what they provide, and each one's answer to a hook."""
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
+        self._pluggy.add_hookspecs(hookspecs)
+        self._strict = strict
+        self._found: dict[str, Found] = {}
+        self._statuses: dict[str, PluginStatus] = {}
+        self._registries: dict[str, Registry[Any]] = {}
+
+    # -- adding plugins ------------------------------------------------------------------------
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin by hand: a module, or any object with hook implementations.
+
+        A plugin that is broken is raised here as `BrokenPluginError`: its author is the caller.
+        """
+        label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
+        status = self._add(Found(label, lambda: plugin))
+        if status.error:
+            raise BrokenPluginError(f"plugin {label!r}: {status.error}")
+
+    def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:
+        status = PluginStatus(found.name, found.distribution, found.version)
+        if found.name in self._statuses:
+            status.plugin = f"{found.name}#{len(self._statuses)}"
+            self._statuses[status.plugin] = status
+            self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already"))
+            return status
+        self._statuses[found.name] = status
+        self._found[found.name] = found
+        if disabled:
+            status.state = "disabled"
+            return status
+        try:
+            with self._watched(found.name):
+                self._load(found, status)
+        except ANYTHING as error:
+            if self._pluggy.has_plugin(found.name):
+                self._pluggy.unregister(name=found.name)
+            self._fail(status, error)
+        self._registries.clear()
+        return status
+
+    def _load(self, found: Found, status: PluginStatus) -> None:
+        plugin = found.load()
+        check_plugin(found.name, plugin, found.distribution)
+        if other := self._pluggy.get_name(plugin):
+            raise ValueError(f"what its entry point leads to is loaded already, as plugin {other!r}")
+        with warnings.catch_warnings(record=True) as deprecations:
+            warnings.simplefilter("always")
+            self._pluggy.register(plugin, name=found.name)
+        for warning in deprecations:
+            text = f"plugin {status.plugin!r} ({status.source}): {warning.message}"
+            status.note(f"{warning.category.__name__}: {warning.message}")
+            warnings.warn_explicit(text, warning.category, warning.filename, warning.lineno)
+        self._check_hooks(found.name)
+
+    def _check_hooks(self, name: str) -> None:
+        known = [spec for spec in dir(hookspecs) if spec.startswith("modelyard_")]
+        callers = self._pluggy.get_hookcallers(self._pluggy.get_plugin(name)) or ()
+        for caller in callers:
+            own = [impl for impl in caller.get_hookimpls() if impl.plugin_name == name]
+            if not caller.has_spec() and not all(impl.optionalhook for impl in own):
+                hint = did_you_mean(caller.name, known)
+                raise AttributeError(
+                    f"no hook is called {caller.name!r}{hint}. If a newer modelyard has it: pip install -U "
+                    "modelyard, or mark it by hookimpl.options(optionalhook=True)"
+                )
+            if any(impl.hookwrapper or impl.wrapper for impl in own):
+                raise TypeError(f"{caller.name} is a hook wrapper; each hook is called on its own here")
+        if not callers:
+            self._statuses[name].note("has no hook of modelyard's")
+
+    def _watched(self, name: str, doing: str = "import") -> AbstractContextManager[None]:
+        """Return the watch over a plugin's code, which only a third party's needs."""
+        found = self._found[name]
+        if not found.package:
+            return nullcontext()
+        from modelyard.core.watching import Watch  # Most machines have no plugin installed.
+
+        return Watch(self._statuses[name], found.package, doing)
+
+    def _fail(self, status: PluginStatus, error: BaseException, *, observing: bool = False) -> None:
+        status.state = "failed"
+        status.error = described(error)
+        if self._strict and not observing:
+            raise BrokenPluginError(f"plugin {status.plugin!r}: {status.error}") from error
+        _log.warning("plugin failed", plugin=status.plugin, error=status.error)
+
+    def _reject(self, plugin: str, why: str) -> None:
+        self._fail(self._statuses[plugin], TypeError(why))
+
+    # -- what there is -------------------------------------------------------------------------
+
+    @property
+    def statuses(self) -> tuple[PluginStatus, ...]:
+        """Every plugin that was found, in the order of loading; all hooks of registration called."""
+        for kind in KINDS:
+            self.registry(kind.word)
+        return tuple(self._statuses.values())
+
+    @property
+    def codecs(self) -> Registry[Codec]:
+        """The codecs."""
+        return self.registry("codec")
+
+    @property
+    def hardware(self) -> Registry[Hardware]:
+        """The kinds of hardware."""
+        return self.registry("hardware")
+
+    @property
+    def launchers(self) -> Registry[Launcher]:
+        """The launchers."""
+        return self.registry("launcher")
+
+    @property
+    def packagers(self) -> Registry[Packager]:
+        """The packagers."""
+        return self.registry("packager")
+
+    @property
+    def storages(self) -> Registry[Storage]:
+        """The storages."""
+        return self.registry("storage")
+
+    @property
+    def backends(self) -> Registry[Backend]:
+        """The backends."""
+        return self.registry("backend")
+
+    def registry(self, word: str) -> Registry[Any]:
+        """Return the registry of a kind by its word (``"codec"``). Raises `UnknownProviderError`."""
+        if word not in self._registries:
+            kind = next((kind for kind in KINDS if kind.word == word), None)
+            if kind is None:
+                hint = did_you_mean(word, [kind.word for kind in KINDS])
+                raise UnknownProviderError(f"there is no kind of provider called {word!r}{hint}")
+            self._registries[word] = Registry(word, self._providers(kind), self._failures_note)
+        return self._registries[word]
+
+    def _providers(self, kind: Kind) -> tuple[Provider[Any], ...]:
+        """Return the providers of a kind, without third parties' that have the name of a built-in one."""
+        registered = tuple(self._registered(kind))
+        taken = {each.name: each for each in registered if self._found[each.plugin].is_builtin}
+        kept = tuple(each for each in registered if not self._is_shadowed(each, taken))
+        count = Counter(each.name for each in kept)
+        for each in kept:
+            if count[each.name] > 1:
+                others = " and ".join(o.source for o in kept if o.name == each.name and o is not each)
+                self._statuses[each.plugin].note(
+                    f"its {kind.word} {each.name!r} cannot be used: {others} has one of that name"
+                )
+        return kept
+
+    def _registered(self, kind: Kind) -> Iterator[Provider[Any]]:
+        for plugin, classes in self._each(kind.hook, {}, watching=True):
+            status = self._statuses[plugin]
+            try:
+                with self._watched(plugin, kind.hook):
+                    checked = check_classes(kind, classes)
+            except ANYTHING as error:
+                self._fail(status, error)
+                continue
+            for cls in checked:
+                yield Provider(kind.word, cls, plugin, status.distribution, status.version)
+
+    def _is_shadowed(self, provider: Provider[Any], taken: Mapping[str, Provider[Any]]) -> bool:
+        shadowed = bool(self._found[provider.plugin].package) and provider.name in taken
+        if shadowed:
+            self._statuses[provider.plugin].note(
+                f"its {provider.kind} {provider.name!r} is left out: modelyard has one of that name"
+            )
+        return shadowed
+
+    def _failures_note(self) -> str:
+        failed = [s for s in self._statuses.values() if s.state == "failed"]
+        notes = "; ".join(f"{s.plugin} ({s.error})" for s in failed)
+        return f". Plugins that failed to load: {notes}" if notes else ""
+
+    # -- calling hooks -------------------------------------------------------------------------
+
+    def _each(
+        self,
+        hook: str,
+        arguments: Mapping[str, Any],
+        *,
+        observing: bool = False,
+        newest_first: bool = False,
+        watching: bool = False,
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield each plugin's answer to `hook`, in the order of registration or the reverse.
+
+        pluggy's own call ends at the first exception and loses everybody's results; here an
+        exception fails the plugin that raised it and nobody else. Of a hook that only observes it
+        is not raised under ``MODELYARD_PLUGINS_STRICT`` either: the work it observes has happened.
+        With `watching` third parties are watched as at their import.
+        """
+        impls = getattr(self._pluggy.hook, hook).get_hookimpls()
+        for impl in reversed(impls) if newest_first else impls:
+            watch = self._watched(impl.plugin_name, hook) if watching else nullcontext()
+            try:
+                with watch:
+                    answer = impl.function(*(arguments[name] for name in impl.argnames))
+            except ANYTHING as error:
+                raised = RuntimeError(f"{hook} raised {described(error)}")
+                self._fail(self._statuses[impl.plugin_name], raised, observing=observing)
+            else:
+                yield impl.plugin_name, answer
