@@ -3,7 +3,7 @@
 import pytest
 
 from modelyard.plugins.backends.local.backend import LocalBackend
-from modelyard.testing.backends import BackendContract
+from modelyard.testing import BackendContract
 
 
 @pytest.mark.usefixtures("modelyard_home")

@@ -1,5 +1,7 @@
 """Every built-in codec keeps the promises of a codec."""
 
+import io
+import pickle
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,7 +16,14 @@ from modelyard.serializers.octet_stream import OctetStreamCodec
 from modelyard.serializers.pickle import PickleCodec
 from modelyard.serializers.text import TextCodec
 from modelyard.serializers.torch import TorchCodec
-from modelyard.testing.codecs import CodecContract
+from modelyard.testing import CodecContract
+
+
+def _saved(save, *args, **arrays):
+    """Return what numpy itself writes."""
+    file = io.BytesIO()
+    save(file, *args, **arrays)
+    return file.getvalue()
 
 
 class ByName(CodecContract):
@@ -38,6 +47,7 @@ class TestNpyCodec(CodecContract):
         np.array([1, 2, 3], ">i2"),
         [[1, 2], [3, 4]],
     )
+    documents = ((_saved(np.save, [[1, 2], [3, 4]]), [[1, 2], [3, 4]]),)
     malformed = (b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff", b"\x80\x04]\x94.", b"PK\x03\x04")
     unencodable = (None, {"a": 1}, "text", b"bytes", [[1], [2, 3]], np.array([None]), np.datetime64("2020"))
 
@@ -52,6 +62,7 @@ class TestJsonCodec(CodecContract):
         True,
         -5,
     )
+    documents = ((b' {"a": [1, 2.5e0, null]}\n', {"a": [1, 2.5, None]}), (b'"\\u00e9"', "\u00e9"))
     malformed = (b"", b"[1,", b"[1] 2", b"NaN", b"[-Infinity]", b"\xff", b"{'a': 1}", b"[" * 100_000)
     unencodable = (b"bytes", {1}, 1j, float("nan"), [np.float32("inf")], np.array([None]), 2**70)
 
@@ -64,6 +75,7 @@ class TestCsvCodec(CodecContract):
         np.array([[True], [False]]),
         [[1, 2], [3, 4]],
     )
+    documents = ((b"1,2\r\n3,4", [[1, 2], [3, 4]]), (b'"1", +2e0\n', [[1, 2]]))
     malformed = (b"", b" \r\n", b"1,2\n3", b"a,b", b"1,x", b'"1', b"\xff,1", b"1;2\n3;4", b"1\n1e999")
     unencodable = ({"a": 1}, b"bytes", {1}, 1j, np.zeros((1, 2, 3)), [[1], [2, 3]], [[{}]])
 
@@ -76,6 +88,7 @@ class TestNpzCodec(ByName):
         {"big-endian": np.array([1, 2, 3], ">i2")},
         {},
     )
+    documents = ((_saved(np.savez_compressed, a=[1, 2], b=1.5), {"a": [1, 2], "b": 1.5}),)
     malformed = (b"", b"PK", b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY", b"\x80\x04]\x94.", bytes(100))
     unencodable = (None, {"a": None}, {"a": "text"}, {1: [1]}, {"../a": [1]}, [[1], [2, 3]])
 
@@ -87,6 +100,7 @@ class TestJsonLinesCodec(CodecContract):
         [{"labels": ["cat", "dog"], "score": 0.5}, None, "a\nb", 1],
         [[]],
     )
+    documents = ((b'{"a": 1}\r\n\n[2]', [{"a": 1}, [2]]),)
     malformed = (b"", b"\n \n", b"[1,", b"1,2", b"1\nNaN", b"[1]\n\xff", b"1\n" + b"[" * 100_000)
     unencodable = (b"bytes", {1}, 1j, [1, float("nan")], np.array([np.inf]), [2**70])
 
@@ -94,6 +108,7 @@ class TestJsonLinesCodec(CodecContract):
 class TestTextCodec(CodecContract):
     codec = TextCodec()
     values = ("", "text", "two\nlines", "\u00e9\U0001f600", "\ufeff")
+    documents = ((b"caf\xc3\xa9", "caf\u00e9"),)
     malformed = (b"\xff", b"a\xc3", b"\xed\xa0\x80")
     unencodable = (None, 1, b"bytes", ["text"], np.zeros(2), "\ud800")
 
@@ -101,6 +116,7 @@ class TestTextCodec(CodecContract):
 class TestOctetStreamCodec(CodecContract):
     codec = OctetStreamCodec()
     values = (b"", b"bytes", bytes(range(256)))
+    documents = ((b"\x00", b"\x00"),)
     unencodable = (None, 1, "text", [1], np.zeros(2))
 
 
@@ -126,6 +142,7 @@ class TestPickleCodec(CodecContract):
         np.array([1, 2, 3], ">i2"),
         {"labels": ("cat", b"dog", None), "scores": {0.5, 1j}, 2**70: [bytearray(b"a")]},
     )
+    documents = ((pickle.dumps({"a": [np.float32(1.5), None]}, protocol=2), {"a": [1.5, None]}),)
     malformed = (
         b"",
         b"\x80\x04",

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from modelyard.plugins.launchers.process import ProcessLauncher
 from modelyard.plugins.launchers.torchrun import TorchrunLauncher
-from modelyard.testing.launchers import LauncherContract
+from modelyard.testing import LauncherContract
 
 
 class TestProcessLauncher(LauncherContract):

@@ -1,5 +1,5 @@
 from modelyard.plugins.packagers.tarball import TarballPackager
-from modelyard.testing.packagers import PackagerContract
+from modelyard.testing import PackagerContract
 
 
 class TestTarballPackager(PackagerContract):

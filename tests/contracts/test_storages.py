@@ -2,7 +2,7 @@ import pytest
 
 from modelyard.plugins.storage.file import FileStorage
 from modelyard.plugins.storage.s3 import S3Storage
-from modelyard.testing.storages import StorageContract
+from modelyard.testing import StorageContract
 
 
 class TestFileStorage(StorageContract):

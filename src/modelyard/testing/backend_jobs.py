@@ -5,9 +5,15 @@ from pathlib import Path
 import attrs
 import pytest
 
-from modelyard.core.contracts import Backend, JobDescription
+from modelyard.core.contracts import (
+    Backend,
+    InterruptibleJob,
+    JobDescription,
+    ListingBackend,
+    MeasuredJob,
+)
 from modelyard.core.errors import JobExistsError, JobNotFoundError, PackagingError
-from modelyard.core.plans import Channel, JobStatus, unique_name
+from modelyard.core.plans import Channel, JobStatus, MetricDefinition, unique_name
 from modelyard.core.redaction import REDACTED
 from modelyard.testing.backend_setup import BackendSetup, CountingCarrier, refused, until
 from modelyard.testing.trees import read_tree, write_tree
@@ -39,6 +45,16 @@ import time
 
 print("waiting", flush=True)
 time.sleep(300)
+"""
+BEGIN = """
+import time
+
+print("begins", flush=True)
+time.sleep(300)
+"""
+LOSE = """
+for loss in (0.5, 0.25):
+    print("the loss is", loss, flush=True)
 """
 MEASURE_VARIABLE = """
 import os
@@ -167,6 +183,44 @@ class JobPromises(BackendSetup):
                 self._ended(handle)
         except JobExistsError as error:
             raise AssertionError(f"after a submit() that failed, the name is taken: {error}") from error
+
+    # -- what only some can --------------------------------------------------------------------
+
+    def test_jobs_are_listed(self, backend: Backend, tmp_path: Path) -> None:
+        """A backend that knows its jobs names one once, with its description, after its end too."""
+        plan = self._job_plan(tmp_path, FAIL)
+        if not isinstance(backend, ListingBackend):
+            pytest.skip(f"{backend.name} does not list its jobs")
+        with self._submitted(backend, plan) as handle:
+            description = self._ended(handle)
+        listed = self._within("jobs()", lambda: [one for one in backend.jobs() if one.name == plan.job_name])
+        assert len(listed) == 1, f"one job is listed {len(listed)} times"
+        assert listed[0].status == description.status, (
+            f"a job that has Failed is listed as {listed[0].status}"
+        )
+
+    def test_metrics_are_measured(self, backend: Backend, tmp_path: Path) -> None:
+        """A job whose metrics are looked for has the values that its log shows, the oldest first."""
+        metrics = (MetricDefinition("loss", "loss is ([0-9.]+)"), MetricDefinition("none", "none=(.*)"))
+        plan = attrs.evolve(self._job_plan(tmp_path, LOSE), metrics=metrics)
+        with self._submitted(backend, plan) as handle:
+            if not isinstance(handle, MeasuredJob):
+                pytest.skip(f"{backend.name} measures no metrics")
+            lines = self._log_of(handle)
+            found = [(metric.name, metric.value) for metric in self._within("metrics()", handle.metrics)]
+        assert found == [("loss", 0.5), ("loss", 0.25)], f"the metrics are {found}; the log: {lines}"
+
+    def test_interrupted_job_starts_again(self, backend: Backend, tmp_path: Path) -> None:
+        """A job that can be interrupted starts its script again, and is the same job."""
+        with self._submitted(backend, self._job_plan(tmp_path, BEGIN)) as handle:
+            if not isinstance(handle, InterruptibleJob):
+                pytest.skip(f"{backend.name} interrupts no jobs")
+            follower = iter(handle.logs(follow=True))
+            self._within("the log's first line", lambda: until(follower, "begins"))
+            self._within("interrupt()", handle.interrupt)
+            self._within("the script's second start", lambda: until(follower, "begins"))
+            again = handle.describe()
+        assert not again.status.is_terminal, f"after an interruption the job is {again.status}"
 
     # -- jobs that run -------------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import pytest
 
@@ -35,6 +35,7 @@ from modelyard.core.plans import (
 from modelyard.testing.trees import write_tree
 
 T = TypeVar("T")
+P = TypeVar("P", TrainingPlan, EndpointPlan)
 
 _POLL = 0.02
 
@@ -46,6 +47,11 @@ class CountingCarrier:
         self._inner = inner
         self._failing = failing
         self.packed = 0
+
+    def using(self, scheme: str, options: Mapping[str, object]) -> Self:
+        """Give these options to the storage of a scheme."""
+        self._inner = self._inner.using(scheme, options)
+        return self
 
     def pack(self, into: Path) -> Bundle:
         """Write the plan's archive into `into`, or raise `PackagingError`."""
@@ -65,6 +71,10 @@ class CountingCarrier:
     def upload(self, path: Path, uri: str) -> str:
         """Write what is at `path` to `uri`."""
         return self._inner.upload(path, uri)
+
+    def upload_once(self, path: Path, uri: str) -> None:
+        """Write the file `path` to `uri` unless something is there."""
+        self._inner.upload_once(path, uri)
 
     def prepare(self, uri: str) -> None:
         """Make sure that an upload below `uri` can succeed."""
@@ -86,6 +96,13 @@ class BackendSetup:
         """Return the backend under test."""
         return self.backend_class()
 
+    def adapt_plan(self, plan: P) -> P:
+        """Return the plan that is submitted or deployed instead of `plan`: with a role, say.
+
+        ``attrs.evolve(plan, role="...")`` changes fields; those of jobs and endpoints differ.
+        """
+        return plan
+
     # -- plans and carriers --------------------------------------------------------------------
 
     def _job_plan(self, tmp_path: Path, script: str) -> TrainingPlan:
@@ -93,7 +110,7 @@ class BackendSetup:
             pytest.skip(f"{self.backend_class.name} cannot train here")
         folder = write_tree(tmp_path / "src", {"train.py": script.encode()})
         plugins = PluginManager.builtin()
-        return TrainingPlan(
+        plan = TrainingPlan(
             job_name=unique_name("contract"),
             source=SourceCode("train.py", str(folder)),
             backend=ProviderRef(self.backend_class.name),
@@ -102,6 +119,7 @@ class BackendSetup:
             packager=plugins.resolve("packager", "tarball"),
             resources=Resources(self.instance_type),
         )
+        return self.adapt_plan(plan)
 
     def _endpoint_plan(self, tmp_path: Path, script: str, name: str | None = None) -> EndpointPlan:
         if not self.can_serve:
@@ -109,7 +127,7 @@ class BackendSetup:
         folder = write_tree(tmp_path / "src", {"inference.py": script.encode()})
         model = write_tree(tmp_path / "model", {"weights.txt": b"trained"})
         plugins = PluginManager.builtin()
-        return EndpointPlan(
+        plan = EndpointPlan(
             endpoint_name=name or unique_name("contract"),
             model=ModelSource(model.as_uri()),
             source=SourceCode("inference.py", str(folder)),
@@ -119,12 +137,15 @@ class BackendSetup:
             resources=Resources(self.instance_type),
             startup_timeout=self.patience,
         )
+        return self.adapt_plan(plan)
 
     def _job_carrier(self, plan: TrainingPlan, *, failing: bool = False) -> CountingCarrier:
         source = plan.source
         assert source is not None
         inner = PluginCarrier.of(
-            PluginManager.builtin(), plan.packager, lambda packager, into: packager.pack_source(source, into)
+            PluginManager.builtin(),
+            plan.packager,
+            lambda carrier, into: carrier.packager.pack_source(source, into),
         )
         return CountingCarrier(inner, failing=failing)
 
@@ -134,7 +155,7 @@ class BackendSetup:
         inner = PluginCarrier.of(
             PluginManager.builtin(),
             plan.packager,
-            lambda packager, into: packager.pack_model(tmp_path / "model", plan.source, into),
+            lambda carrier, into: carrier.packager.pack_model(tmp_path / "model", plan.source, into),
         )
         return CountingCarrier(inner, failing=failing)
 

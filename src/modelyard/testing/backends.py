@@ -12,13 +12,23 @@ class BackendContract(JobPromises, EndpointPromises):
 
     ::
 
-        class TestSlurmBackend(BackendContract):
-            backend_class = SlurmBackend
+        import pytest
+
+        from modelyard.plugins.backends.local.backend import LocalBackend  # Yours.
+        from modelyard.testing import BackendContract
+
+        pytest_plugins = ["modelyard.testing.fixtures"]
+
+
+        @pytest.mark.usefixtures("modelyard_home")
+        class TestLocalBackend(BackendContract):
+            backend_class = LocalBackend
 
     ``backend_class``: made once for each test, by the fixture `backend`, which may be overridden;
     ``instance_type``: one that it offers; ``can_train`` and ``can_serve``: whether it can, here;
     ``can_read_files``: whether its jobs can be given files of this machine; ``patience``: seconds
-    until something that has not happened counts as broken.
+    until something that has not happened counts as broken. Override `adapt_plan` where its plans need
+    what no other backend's do.
 
     The scripts that run are pure Python. Jobs are stopped and endpoints deleted after each test.
     """

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from modelyard.core.contracts import ArrayCodec, Codec
+from modelyard.core.contracts import ArrayCodec, Codec, GuardedCodec
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.core.media_types import parse_media_type
 
@@ -20,8 +20,23 @@ ROUNDS = 10
 class CodecContract:
     """The tests of a codec: subclass it, name the class ``Test...``, and set the attributes.
 
-    ``codec``: an instance; ``values``: what must come back equal, as `same` sees it; ``malformed``:
-    bodies that must be refused; ``unencodable``: values that must be refused.
+    ::
+
+        from modelyard.serializers.json import JsonCodec  # Yours.
+        from modelyard.testing import CodecContract
+
+
+        class TestJsonCodec(CodecContract):
+            codec = JsonCodec()
+            values = (*CodecContract.values, {"labels": ["cat", "dog"]}, None)
+            documents = ((b'{"a": [1, 2]}', {"a": [1, 2]}),)
+            malformed = (b"", b"[1,", b"NaN")
+            unencodable = (b"bytes", 1j)
+
+    ``codec``: an instance; ``values``: what must come back equal, as `same` sees it; ``documents``: of
+    another program's making, each with what it says; ``malformed``: bodies that must be refused;
+    ``unencodable``: values that must be refused; ``can_encode`` and ``can_decode``: whether it does, or
+    refuses everything; without the one, ``documents`` are all that is decoded.
     """
 
     codec: ClassVar[Codec]
@@ -30,8 +45,11 @@ class CodecContract:
         np.array([[1.5], [-2.25]], np.float64),
         np.array([[1, -2, 2**53]], np.int64),
     )
+    documents: ClassVar[tuple[tuple[bytes, object], ...]] = ()
     malformed: ClassVar[tuple[bytes, ...]] = ()
     unencodable: ClassVar[tuple[object, ...]] = ()
+    can_encode: ClassVar[bool] = True
+    can_decode: ClassVar[bool] = True
 
     def same(self, value: object, decoded: object) -> bool:
         """Tell whether `decoded` is `value` again; override it where that is not ``==``.
@@ -52,7 +70,6 @@ class CodecContract:
     def test_it_has_the_members_of_a_codec(self) -> None:
         """It has a name, media types, `encode` and `decode`."""
         assert isinstance(self.codec, Codec), f"{self.codec!r} lacks a member of modelyard's Codec"
-        assert self.values, "values is empty: there would be nothing to test with"
         name = self.codec.name
         assert isinstance(name, str), f"name must be text, not {name!r}"
         assert name, "name must not be empty"
@@ -72,68 +89,78 @@ class CodecContract:
 
     def test_it_is_made_without_options(self) -> None:
         """``cls()`` makes one: that is how a request's Content-Type finds its codec."""
-        cls = type(self.codec)
+        made = self._made()
+        assert made.name == self.codec.name, f"{type(made).__qualname__}() is called {made.name!r}"
+
+    def test_it_trusts_nobody_unless_told(self) -> None:
+        """A codec whose documents may run code is made without ``trusted``, so that no client finds it."""
         try:
-            made = cls()
-        except TypeError as error:
-            raise AssertionError(f"{cls.__qualname__}() must work without options: {error}") from error
-        assert made.name == self.codec.name, f"{cls.__qualname__}() is called {made.name!r}"
+            made: object = self._made()
+        except AssertionError as error:
+            pytest.skip(str(error))
+        trusted = isinstance(made, GuardedCodec) and made.trusted
+        assert not trusted, f"{type(made).__qualname__}() is trusted: it would read every client's documents"
 
     # -- there and back ------------------------------------------------------------------------
 
     def test_encode_returns_bytes(self) -> None:
         """`encode` returns ``bytes``, for every value."""
-        for value in self.values:
-            document = self.codec.encode(value)
+        for value in self._encodable():
+            document: object = self._encoded(value)
             assert type(document) is bytes, f"encode must return bytes, not {document!r}, for {value!r}"
 
     def test_values_come_back_equal(self) -> None:
         """`decode` accepts what `encode` wrote, and returns the same."""
-        for value in self.values:
-            document = self.codec.encode(value)
-            try:
-                decoded = self.codec.decode(document)
-            except DecodeError as error:
-                raise AssertionError(f"decode refuses what encode wrote for {value!r}: {error}") from error
-            assert self.same(value, decoded), f"{value!r} came back as {decoded!r}"
+        self._decodes()
+        for value in self._encodable():
+            self._says(self._encoded(value), value, "what encode wrote for")
+
+    def test_documents_are_understood(self) -> None:
+        """`decode` returns what the documents of other programs say."""
+        self._decodes()
+        if not self.documents:
+            pytest.skip("documents is empty: no other program's are known")
+        for document, value in self.documents:
+            self._says(document, value, "a document that says")
 
     def test_encode_leaves_the_value_alone(self) -> None:
         """`encode` does not change what it is given."""
-        for value in self.values:
+        for value in self._encodable():
             given = copy.deepcopy(value)
             self.codec.encode(given)
             assert self.same(value, given), f"encode changed {value!r} into {given!r}"
 
     def test_decode_returns_no_tensor(self) -> None:
         """`decode` returns numpy or plain Python: placing a value on a device is the hardware's part."""
-        for value in self.values:
-            for item in _items(self.codec.decode(self.codec.encode(value))):
+        for document, value in self._decodable():
+            for item in _items(self.codec.decode(document)):
                 library = type(item).__module__.partition(".")[0]
                 assert library != "torch", f"decode must not return a tensor, as for {value!r}"
 
     def test_decoded_values_share_nothing(self) -> None:
         """Two calls of `decode` return values of which one can be changed without the other."""
-        for value in self.values:
-            document = self.codec.encode(value)
+        for document, value in self._decodable():
             first, second = self.codec.decode(document), self.codec.decode(document)
             assert not _share(first, second), f"decode returned one mutable value twice, for {value!r}"
 
     # -- refusals ------------------------------------------------------------------------------
 
     def test_malformed_bodies_raise_decode_error(self) -> None:
-        """`decode` refuses what is in `malformed`, by `DecodeError`."""
-        for body in self.malformed:
+        """`decode` refuses what is in `malformed`, by `DecodeError`; everything, if it cannot decode."""
+        refused = self.malformed if self.can_decode else (b"", b"1", *self.malformed)
+        for body in refused:
             assert _refuses(self.codec.decode, body), f"decode must raise DecodeError for {body[:80]!r}"
 
     def test_any_bytes_decode_or_raise_decode_error(self) -> None:
         """`decode` raises nothing but `DecodeError`, whatever the body."""
-        for value in self.values:
-            for body in _damaged(self.codec.encode(value)):
+        for document, _ in self._decodable():
+            for body in _damaged(document):
                 _refuses(self.codec.decode, body)
 
     def test_unencodable_values_raise_encode_error(self) -> None:
-        """`encode` refuses ``object()`` and what is in `unencodable`, by `EncodeError`."""
-        for value in (object(), *self.unencodable):
+        """`encode` refuses ``object()``, `unencodable`, and all if it cannot encode, by `EncodeError`."""
+        refused = self.unencodable if self.can_encode else (*self.values, *self.unencodable)
+        for value in (object(), *refused):
             try:
                 document = self.codec.encode(value)
             except EncodeError:
@@ -147,32 +174,38 @@ class CodecContract:
     def test_threads_do_not_disturb_each_other(self) -> None:
         """One instance serves all requests: what a call returns depends on its argument alone."""
         barrier = Barrier(THREADS)
+        given = tuple((value, self._through(value)) for value in self._encodable())
         with ThreadPoolExecutor(THREADS) as pool:
             try:
-                reports = list(pool.map(self._work, range(THREADS), [barrier] * THREADS))
+                reports = list(pool.map(self._work, range(THREADS), [given] * THREADS, [barrier] * THREADS))
             except Exception as error:
                 raise AssertionError(f"{THREADS} threads at once, and the codec raised {error!r}") from error
         wrong = [line for report in reports for line in report]
         assert not wrong, f"{THREADS} threads at once, and the codec gave {wrong[0]}"
 
-    def _work(self, thread: int, barrier: Barrier) -> list[str]:
-        """Return what went wrong while every thread handles the values, each from another one on."""
+    def _work(self, thread: int, given: tuple[tuple[object, object], ...], barrier: Barrier) -> list[str]:
+        """Return what went otherwise than alone while every thread handles the values, in its own order."""
         barrier.wait()
-        start = thread % len(self.values)
+        start = thread % len(given)
         wrong = []
-        for value in (self.values[start:] + self.values[:start]) * ROUNDS:
-            decoded = self.codec.decode(self.codec.encode(value))
-            if not self.same(value, decoded):
-                wrong.append(f"{decoded!r} for {value!r}")
+        for value, alone in (given[start:] + given[:start]) * ROUNDS:
+            if not self.same(alone, together := self._through(value)):
+                wrong.append(f"{together!r} for {value!r}")
         return wrong
+
+    def _through(self, value: object) -> object:
+        """Return what comes out for a value, by another road than the value."""
+        document = self._encoded(value)
+        return self.codec.decode(document) if self.can_decode else document
 
     # -- arrays --------------------------------------------------------------------------------
 
     def test_decode_array_returns_the_dtype_asked_for(self) -> None:
         """An `ArrayCodec` returns an array of the dtype that it is asked for, float32 by default."""
         codec = self._array_codec()
-        for value in filter(_is_real, self.values):
-            document = self.codec.encode(value)
+        for document, value in self._decodable():
+            if not _is_real(value):
+                continue
             arrays = {"float32": codec.decode_array(document)}
             arrays |= {dtype: codec.decode_array(document, dtype) for dtype in ("float32", "float64")}
             for dtype, array in arrays.items():
@@ -191,14 +224,53 @@ class CodecContract:
             assert _refuses(codec.decode_array, body), (
                 f"decode_array must raise DecodeError for {body[:80]!r}"
             )
-        for value in self.values:
-            for body in _damaged(self.codec.encode(value)):
+        for document, _ in self._decodable():
+            for body in _damaged(document):
                 _refuses(codec.decode_array, body)
 
     def _array_codec(self) -> ArrayCodec:
         if not isinstance(self.codec, ArrayCodec):
             pytest.skip(f"{self.codec.name} is not an ArrayCodec: its documents name their dtype")
         return self.codec
+
+    # -- what there is to test with ------------------------------------------------------------
+
+    def _made(self) -> Codec:
+        """Return the codec as a table makes it."""
+        cls = type(self.codec)
+        try:
+            return cls()
+        except TypeError as error:
+            raise AssertionError(f"{cls.__qualname__}() must work without options: {error}") from error
+
+    def _encodable(self) -> tuple[object, ...]:
+        """Return the values that it encodes."""
+        if not self.can_encode:
+            pytest.skip(f"{self.codec.name} only decodes")
+        assert self.values, "values is empty: there would be nothing to test with"
+        return self.values
+
+    def _decodable(self) -> list[tuple[bytes, object]]:
+        """Return documents that it decodes, its own and other programs', each with what it says."""
+        self._decodes()
+        own = [(self._encoded(value), value) for value in self.values] if self.can_encode else []
+        assert own or self.documents, "documents is empty: there would be nothing to test with"
+        return [*own, *self.documents]
+
+    def _encoded(self, value: object) -> bytes:
+        """Return the document of a value, which stays as it is whatever the codec does."""
+        return self.codec.encode(copy.deepcopy(value))
+
+    def _decodes(self) -> None:
+        if not self.can_decode:
+            pytest.skip(f"{self.codec.name} only encodes")
+
+    def _says(self, document: bytes, value: object, what: str) -> None:
+        try:
+            decoded = self.codec.decode(document)
+        except DecodeError as error:
+            raise AssertionError(f"decode refuses {what} {value!r}: {error}") from error
+        assert self.same(value, decoded), f"{value!r} came back as {decoded!r}"
 
 
 def _items(value: object) -> Iterator[object]:

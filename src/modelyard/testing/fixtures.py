@@ -1,17 +1,31 @@
-"""Fixtures for tests of plugins; opt in with ``pytest_plugins = ["modelyard.testing.fixtures"]``."""
+"""Fixtures for tests of plugins; opt in with ``pytest_plugins = ["modelyard.testing.fixtures"]``.
+
+``plugins``: a manager that discovers nothing; ``recording_backend``: a backend that runs nothing;
+``handler_for``: an endpoint's handler without a server; ``job_folder``: a job's ``/opt/ml``;
+``modelyard_home``: where jobs and endpoints of the backend ``local`` are, and end with the test.
+"""
 
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from modelyard.core.contracts import Backend
 from modelyard.core.errors import EndpointNotFoundError, JobNotFoundError
+from modelyard.core.hookspecs import hookimpl
 from modelyard.core.manager import AUTOLOAD, PluginManager
+
+if TYPE_CHECKING:
+    from modelyard.testing.handlers import HandlerMaker
+    from modelyard.testing.job_folder import JobFolder
+    from modelyard.testing.recording import RecordingBackend
 
 _HOME = "MODELYARD_HOME"
 _SURVIVAL_SECONDS = 10.0
@@ -25,6 +39,55 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
     """
     monkeypatch.setenv(AUTOLOAD, "0")
     return PluginManager.builtin()
+
+
+@pytest.fixture
+def handler_for(plugins: PluginManager, tmp_path: Path) -> "Iterator[HandlerMaker]":
+    """Give what makes an endpoint's handler of a model, a script or functions, without a server.
+
+    ::
+
+        def test_rows_are_doubled(plugins, handler_for):
+            plugins.register(my_plugin)
+            handler = handler_for(predict_fn=lambda value, model: value * 2)
+            assert handler(Request(b"...", "application/x-mine")).status == 200
+    """
+    from modelyard.testing.handlers import handlers
+
+    with handlers(plugins, tmp_path / "handlers") as maker:
+        yield maker
+
+
+@pytest.fixture
+def job_folder(tmp_path: Path) -> "Callable[..., JobFolder]":
+    """Return what makes a job's folder: ``job_folder(script="print(1)", hyperparameters={"epochs": 3})``.
+
+    Its ``run()`` runs the in-job program on it.
+    """
+    from modelyard.testing.job_folder import JobFolder
+
+    numbers = count()
+    return lambda **content: JobFolder.make(tmp_path / f"job-{next(numbers)}" / "ml", **content)
+
+
+@pytest.fixture
+def recording_backend(plugins: PluginManager) -> "type[RecordingBackend]":
+    """Return the class of a backend that runs nothing, which is ``backend="recording"`` in `plugins`.
+
+    ::
+
+        def test_my_launcher_is_selected(plugins, recording_backend):
+            plugins.register(my_plugin)
+            options = {"backend": "recording", "hardware": "cpu", "plugins": plugins}
+            PyTorch("train.py", distribution={"mine": {}}, **options).fit()
+            assert recording_backend.jobs[0].launcher.name == "mine"
+    """
+    from modelyard.testing.recording import RecordingBackend
+
+    made = RecordingBackend.anew()
+    plugin = SimpleNamespace(modelyard_register_backends=hookimpl(lambda: (made,)))
+    plugins.register(plugin, "recording")
+    return made
 
 
 @pytest.fixture

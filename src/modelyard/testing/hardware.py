@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 from modelyard.core.contracts import (
+    BatchingHardware,
+    Command,
     DescribedHardware,
     Hardware,
     Host,
+    PreparingHardware,
     RecoveringHardware,
     WorkerHardware,
 )
@@ -51,17 +54,22 @@ class HardwareContract:
 
     ::
 
-        class TestGaudiHardware(HardwareContract):
-            hardware = GaudiHardware()
+        from modelyard.hardware.cpu import CpuHardware  # Yours.
+        from modelyard.testing import HardwareContract
+
+
+        class TestCpuHardware(HardwareContract):
+            hardware = CpuHardware()
 
     ``dtypes``: of the arrays that the device can hold; ``tolerance``: how far a prediction may be
-    from the exact one. Where torch is not installed, or the machine has no such device, what needs
-    them is skipped.
+    from the exact one; ``can_run``: whether models may be run on it here. Where torch is not installed,
+    or the machine has no such device, what needs them is skipped in any case.
     """
 
     hardware: Hardware
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64", "int64", "uint8", "bool")
     tolerance: ClassVar[float] = 1e-2
+    can_run: ClassVar[bool] = True
 
     def save_model(self, module: Any, folder: Path) -> None:
         """Write a model that `load` reads into `folder`: TorchScript's ``model.pt``, unless overridden."""
@@ -128,14 +136,11 @@ class HardwareContract:
     @pytest.mark.parametrize("hosts", HOSTS)
     def test_environ_is_pure(self, hosts: int) -> None:
         """`environ` depends on the host alone, and changes nothing."""
-        before = dict(os.environ)
-        for host in HOSTS[hosts]:
-            first, second = dict(self.hardware.environ(host)), dict(self.hardware.environ(host))
-            assert first == second, f"environ differs from call to call: {first}, then {second}"
-            wrong = {k: v for k, v in first.items() if not isinstance(k, str) or not isinstance(v, str)}
-            assert not wrong, f"environ must map text to text, not {wrong!r}"
-        changed = set(os.environ.items()) ^ set(before.items())
-        assert not changed, f"environ must not change os.environ; it changed {sorted(changed)}"
+        with _environ_unchanged("environ"):
+            for host in HOSTS[hosts]:
+                first, second = dict(self.hardware.environ(host)), dict(self.hardware.environ(host))
+                assert first == second, f"environ differs from call to call: {first}, then {second}"
+                _is_text("environ", first)
 
     # -- what only some have ----------------------------------------------------------------------
 
@@ -154,14 +159,29 @@ class HardwareContract:
         """`worker_environ`, where there is one, depends on the index alone, and changes nothing."""
         if not isinstance(self.hardware, WorkerHardware):
             pytest.skip("its workers need no variables")
-        before = dict(os.environ)
-        for index in range(2):
-            first, second = (dict(self.hardware.worker_environ(index)) for _ in range(2))
-            assert first == second, f"worker_environ differs from call to call: {first}, then {second}"
-            wrong = {k: v for k, v in first.items() if not isinstance(k, str) or not isinstance(v, str)}
-            assert not wrong, f"worker_environ must map text to text, not {wrong!r}"
-        changed = set(os.environ.items()) ^ set(before.items())
-        assert not changed, f"worker_environ must not change os.environ; it changed {sorted(changed)}"
+        with _environ_unchanged("worker_environ"):
+            for index in range(2):
+                first, second = (dict(self.hardware.worker_environ(index)) for _ in range(2))
+                assert first == second, f"worker_environ differs from call to call: {first}, then {second}"
+                _is_text("worker_environ", first)
+
+    @pytest.mark.parametrize("hosts", HOSTS)
+    def test_prepare_is_pure(self, hosts: int) -> None:
+        """`prepare`, where there is one, makes another command of one, and starts and changes nothing."""
+        if not isinstance(self.hardware, PreparingHardware):
+            pytest.skip("it has no say in how a script is started")
+        command = Command(
+            ("python", "train.py", "--epochs", "3"), {"GREETING": "hello"}, Path("/opt/ml/code")
+        )
+        for host in HOSTS[hosts]:
+            with _environ_unchanged("prepare"):
+                made: Any = [self.hardware.prepare(command, host, {"A": "b"}) for _ in range(2)]
+            assert isinstance(made[0], Command), f"prepare must return a Command, not {made[0]!r}"
+            assert made[0] == made[1], f"prepare differs from call to call: {made[0]}, then {made[1]}"
+            program = made[0].argv[-len(command.argv) + 1 :]
+            assert program == command.argv[1:], (
+                f"prepare must leave the script and its arguments, not {program}"
+            )
 
     def test_recover_goes_on_after_a_scripts_own_error(self) -> None:
         """`recover`, where there is one, says that the device still works after an error of the script's."""
@@ -169,6 +189,47 @@ class HardwareContract:
             pytest.skip("it cannot be lost")
         works = self.hardware.recover(ValueError("of the script"))
         assert works is True, f"an error of the script's loses no device, but recover returned {works!r}"
+
+    # -- several requests at once ----------------------------------------------------------------
+
+    def test_batches_come_apart(self) -> None:
+        """Inputs of one `batch_key` are stacked, and a prediction is split into the rows of each."""
+        hardware = self._batching()
+        inputs = [self._placed(np.full((rows, 3), rows, np.float32)) for rows in (2, 1)]
+        keys = [hardware.batch_key(value) for value in inputs]
+        assert keys[0] is not None, "rows of numbers have no batch_key, so they are never stacked"
+        assert keys[0] == keys[1], f"rows of one width and dtype have two keys: {keys[0]!r} and {keys[1]!r}"
+        stacked, sizes = hardware.stack(inputs)
+        assert list(sizes) == [2, 1], f"the sizes of 2 rows and 1 row are {sizes!r}"
+        expected = np.array([[2.0] * 3, [2.0] * 3, [1.0] * 3])
+        self._holds(stacked, expected, "2 rows and 1 row, stacked,")
+        for piece, rows in zip(hardware.split(stacked, sizes), (expected[:2], expected[2:]), strict=True):
+            self._holds(piece, rows, "a piece of a prediction")
+
+    def test_what_does_not_go_together_is_not_stacked(self) -> None:
+        """Rows of another width or dtype have another `batch_key`, and what has no rows has none."""
+        hardware = self._batching()
+        array = np.zeros((2, 3), np.float32)
+        key = hardware.batch_key(self._placed(array))
+        others = {dtype: array.astype(dtype) for dtype in self.dtypes if dtype != "float32"}
+        others["another width"] = array[:, :2]
+        for what, other in others.items():
+            found = hardware.batch_key(self._placed(other))
+            assert found != key, f"rows of 3 float32 and rows of {what} have one key: {key!r}"
+        for value in ("text", None, {"a": "b"}):
+            found = hardware.batch_key(value)
+            assert found is None, f"{value!r} cannot be stacked, but has the batch_key {found!r}"
+
+    def test_a_prediction_of_other_rows_is_not_split(self) -> None:
+        """A prediction that has not a row for each of the input's is a ``ValueError``."""
+        hardware = self._batching()
+        for rows in (1, 4):
+            prediction = self._placed(np.zeros((rows, 2), np.float32))
+            try:
+                pieces = hardware.split(prediction, [2, 1])
+            except ValueError:
+                continue
+            raise AssertionError(f"{rows} rows for an input of 3 were split into {pieces!r}")
 
     # -- placing and fetching ------------------------------------------------------------------
 
@@ -305,9 +366,21 @@ class HardwareContract:
     def _device(self) -> Any:
         """Return torch, or skip the test where it or the device is missing."""
         torch = pytest.importorskip("torch", reason="torch is not installed")
+        if not self.can_run:
+            pytest.skip(f"models are not run on {self.hardware.name} here")
         if self.hardware.device_count() == 0:
             pytest.skip(f"this machine has no {self.hardware.name}")
         return torch
+
+    def _batching(self) -> BatchingHardware:
+        if not isinstance(self.hardware, BatchingHardware):
+            pytest.skip("it takes one request at a time")
+        self._device()
+        return self.hardware
+
+    def _holds(self, value: object, expected: "np.ndarray[Any, Any]", what: str) -> None:
+        fetched: Any = self.hardware.fetch(value)
+        assert np.array_equal(fetched, expected), f"{what} became {fetched!r}, not {expected}"
 
     def _placed(self, value: object) -> Any:
         import torch
@@ -352,6 +425,19 @@ def _layouts() -> dict[str, "np.ndarray[Any, Any]"]:
         "empty": array[:0],
         "zero-dimensional": np.array(1.5, np.float32),
     }
+
+
+@contextlib.contextmanager
+def _environ_unchanged(what: str) -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    changed = set(os.environ.items()) ^ set(before.items())
+    assert not changed, f"{what} must not change os.environ; it changed {sorted(changed)}"
+
+
+def _is_text(what: str, variables: Mapping[str, object]) -> None:
+    wrong = {k: v for k, v in variables.items() if not isinstance(k, str) or not isinstance(v, str)}
+    assert not wrong, f"{what} must map text to text, not {wrong!r}"
 
 
 def _made_by(cls: type[Hardware]) -> Hardware:

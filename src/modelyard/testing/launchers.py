@@ -3,18 +3,18 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-import attrs
 import pytest
 
-from modelyard.core.contracts import Command, EntryPoint, Hardware, Host, Launcher
+from modelyard.core.contracts import Command, DiagnosingLauncher, EntryPoint, Hardware, Host, Launcher
+from modelyard.testing.places import free_port
+from modelyard.testing.stand_in import StandInHardware as StandInHardware  # noqa: PLC0414 - it is offered here
 
 ARGUMENTS = (
     "--epochs", "3",
@@ -37,44 +37,9 @@ target.with_suffix(".part").write_text(json.dumps(seen), "utf-8")
 target.with_suffix(".part").rename(target)
 """
 
+PROFILES = ("drivers", "toolkit")
 _SPAWNING = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve", "system")
 _RUN_SECONDS = 60
-
-
-@attrs.frozen
-class StandInHardware:
-    """Two devices that exist nowhere: enough for a launcher to make a command of."""
-
-    name: ClassVar[str] = "stand-in"
-    device_type: ClassVar[str] = "cpu"
-    collectives: ClassVar[tuple[str, ...]] = ("gloo",)
-    instance_types: ClassVar[tuple[str, ...]] = ()
-
-    devices: int = 2
-
-    def device_count(self) -> int:
-        """Return how many devices it stands in for."""
-        return self.devices
-
-    def environ(self, host: Host) -> Mapping[str, str]:
-        """Return nothing."""
-        return {}
-
-    def load(self, model_dir: Path) -> object:
-        """Refuse: a launcher loads no model."""
-        raise NotImplementedError
-
-    def place(self, value: object, index: int = 0) -> object:
-        """Refuse: a launcher places no value."""
-        raise NotImplementedError
-
-    def predict(self, model: object, value: object) -> object:
-        """Refuse: a launcher calls no model."""
-        raise NotImplementedError
-
-    def fetch(self, value: object) -> object:
-        """Refuse: a launcher fetches no value."""
-        raise NotImplementedError
 
 
 class LauncherContract:
@@ -82,8 +47,12 @@ class LauncherContract:
 
     ::
 
-        class TestDeepSpeedLauncher(LauncherContract):
-            launcher = DeepSpeedLauncher()
+        from modelyard.plugins.launchers.process import ProcessLauncher  # Yours.
+        from modelyard.testing import LauncherContract
+
+
+        class TestProcessLauncher(LauncherContract):
+            launcher = ProcessLauncher()
 
     ``hardware``: what it launches on; ``can_run``: whether what its commands need is installed here,
     so that one can be run.
@@ -115,6 +84,29 @@ class LauncherContract:
         except TypeError as error:
             raise AssertionError(f"{cls.__qualname__}() must work without options: {error}") from error
         assert made.name == self.launcher.name, f"cls() is another launcher: {made.name!r}"
+
+    # -- what only some have -------------------------------------------------------------------
+
+    def test_profile_is_known(self) -> None:
+        """`profile`, where there is one, names variables and arguments that modelyard can give."""
+        profile = getattr(self.launcher, "profile", "toolkit")
+        assert profile in PROFILES, f"profile must be one of {', '.join(PROFILES)}, not {profile!r}"
+
+    def test_reports_name_no_failure_without_one(self) -> None:
+        """`first_failure`, where there is one, says None of what is no report, and never raises."""
+        if not isinstance(self.launcher, DiagnosingLauncher):
+            pytest.skip(f"{self.launcher.name} has no tool that reports failures")
+        for stderr in (
+            "",
+            "\n",
+            "Traceback (most recent call last):\nValueError: no\n",
+            "rank 1 failed \x00ü{",
+        ):
+            try:
+                found = self.launcher.first_failure(stderr)
+            except Exception as error:
+                raise AssertionError(f"first_failure must not raise for {stderr!r}: {error!r}") from error
+            assert found is None, f"first_failure found {found} in {stderr!r}"
 
     # -- the command ---------------------------------------------------------------------------
 
@@ -176,7 +168,7 @@ class LauncherContract:
         return command
 
     def _run(self, command: Command) -> None:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         # Of its own, and gone with the test: tools leave files there.
         scratch = tempfile.TemporaryDirectory()
         try:
@@ -232,10 +224,3 @@ def _no_processes() -> Iterator[None]:
         for name in _SPAWNING:
             patch.setattr(os, name, refused, raising=False)
         yield
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

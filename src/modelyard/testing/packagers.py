@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.contracts import Bundle, Packager
+from modelyard.core.contracts import Bundle, Packager, SplicingPackager
 from modelyard.core.errors import PackagingError
 from modelyard.core.plans import SourceCode
 from modelyard.testing.trees import names_in, new_folder, read_tree, write_tree
@@ -51,12 +51,18 @@ HOSTILE: Mapping[str, tuple[tarfile.TarInfo, ...]] = {
 
 
 class PackagerContract:
-    """Tests of one packager.
+    """The tests of one packager: subclass this, and say which.
 
-    Subclass it and say which::
+    ::
 
-        class TestZipPackager(PackagerContract):
-            packager = ZipPackager()
+        from modelyard.plugins.packagers.tarball import TarballPackager  # Yours.
+        from modelyard.testing import PackagerContract
+
+
+        class TestTarballPackager(PackagerContract):
+            packager = TarballPackager()
+
+    What only some can, as `SplicingPackager`, is tested where it is there.
     """
 
     packager: Packager
@@ -147,6 +153,33 @@ class PackagerContract:
         """Without source, a model is packed with the code that it brings."""
         bundle = self.packager.pack_model(self._model(tmp_path, form), None, new_folder(tmp_path / "out"))
         self._unpacks_to(bundle, MODEL, tmp_path / "unpacked")
+
+    @pytest.mark.parametrize("at_least", [0, 10_000])
+    def test_splice_makes_what_packing_makes(self, tmp_path: Path, at_least: int) -> None:
+        """`splice`, where there is one, gives an archive the code that `pack_model` gives it."""
+        splicer: object = self.packager
+        if not isinstance(splicer, SplicingPackager):
+            pytest.skip("it does not give archives other code where they are")
+        old = self.packager.pack_model(
+            write_tree(tmp_path / "model", MODEL), None, new_folder(tmp_path / "old")
+        )
+        source = SourceCode("train.py", str(write_tree(tmp_path / "src", SOURCE)))
+        new = self.packager.pack_model(old.path, source, new_folder(tmp_path / "new"))
+        content = old.path.read_bytes()
+        end = splicer.code_ends(content[:4096])
+        made = end and splicer.splice(content[:end], len(content), content[-8:], source, at_least=at_least)
+        if not made:
+            pytest.skip("only reading all of the archive can tell what is in it")
+        before = len(made.before)
+        assert before >= at_least, f"before the range are {before} bytes, not at least {at_least}"
+        spliced = tmp_path / "spliced"
+        spliced.write_bytes(made.before + content[made.start : made.stop] + made.after)
+        self.packager.unpack(spliced, tmp_path / "unpacked")
+        self.packager.unpack(new.path, tmp_path / "expected")
+        found, expected = read_tree(tmp_path / "unpacked"), read_tree(tmp_path / "expected")
+        assert found == expected, f"spliced holds {sorted(found)}, packed holds {sorted(expected)}"
+        told = (made.digest, made.files)
+        assert told == (new.digest, new.files), f"the splice says {told}, packing {(new.digest, new.files)}"
 
     def test_tree_comes_back(self, tmp_path: Path) -> None:
         """A tree is packed to the named file as it is, with what a source archive might leave out."""

@@ -2,16 +2,21 @@
 
 import importlib.util
 import os
+import re
 import sys
 from itertools import count
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
+from tests.unit.testing.broken import breaks, cases_of, failing, promises
 
 from modelyard.core.errors import UserCodeError
 from modelyard.hardware.cpu import CpuHardware
 from modelyard.testing.hardware import HardwareContract
+from modelyard.testing.stand_in import StandInHardware
+from modelyard.testing.trees import new_folder
 
 _numbers = count()
 
@@ -37,9 +42,9 @@ class NeedsOption(CpuHardware):
         pass
 
 
-class OtherName(CpuHardware):
-    def __init__(self):
-        object.__setattr__(self, "name", "other")
+class Renamable(CpuHardware):
+    def __init__(self, name="cpu"):
+        object.__setattr__(self, "name", name)
 
 
 class RaisesOnCount(CpuHardware):
@@ -109,6 +114,32 @@ class WorkersChange(CpuHardware):
         return {}
 
 
+class LostToAnything(CpuHardware):
+    def recover(self, error):
+        return False
+
+
+class PreparesArgv(CpuHardware):
+    def prepare(self, command, host, environ):
+        return command.argv
+
+
+class PreparesAnew(CpuHardware):
+    def prepare(self, command, host, environ):
+        return attrs.evolve(command, environ={"CALL": str(next(_numbers))})
+
+
+class PreparesAway(CpuHardware):
+    def prepare(self, command, host, environ):
+        return attrs.evolve(command, argv=command.argv[:2])
+
+
+class PreparesEnviron(CpuHardware):
+    def prepare(self, command, host, environ):
+        os.environ["GLOO_SOCKET_IFNAME"] = host.network_interface
+        return command
+
+
 class TextAccelerators(CpuHardware):
     accelerator_types = "ml.eia*"
 
@@ -133,63 +164,55 @@ BROKEN = {
     DescribesAsNumber: ("test_describes_itself_on_one_line", "must return text, not 2"),
     ImpureWorkers: ("test_worker_environ_is_pure", "worker_environ differs from call to call"),
     NumberWorkers: ("test_worker_environ_is_pure", "must map text to text, not .'DEVICE'"),
+    NeedsOption: ("test_is_made_without_options", r"NeedsOption\(\) must work without options"),
+    Renamable: ("test_is_made_without_options", "cls.. is other hardware: 'cpu'"),
+    ImpureEnviron: ("test_environ_is_pure", "environ differs from call to call"),
+    NumberEnviron: ("test_environ_is_pure", "must map text to text, not .'WORLD_SIZE'"),
+    EnvironChanges: ("test_environ_is_pure", "must not change os.environ; .*GLOO"),
+    WorkersChange: ("test_worker_environ_is_pure", "must not change os.environ; .*GLOO"),
+    LostToAnything: ("test_recover_goes_on_after_a_scripts_own_error", "but recover returned False"),
+    PreparesArgv: ("test_prepare_is_pure", r"must return a Command, not \('python'"),
+    PreparesAnew: ("test_prepare_is_pure", "prepare differs from call to call"),
+    PreparesAway: (
+        "test_prepare_is_pure",
+        r"must leave the script and its arguments, not \('python', 'train.py'\)",
+    ),
+    PreparesEnviron: ("test_prepare_is_pure", "prepare must not change os.environ; .*GLOO"),
 }
 
 
-def contract(hardware):
-    subject = HardwareContract()
-    subject.hardware = hardware
-    return subject
+def contract(hardware, **attributes):
+    return type("Contract", (HardwareContract,), {"hardware": hardware, **attributes})()
 
 
-def breaks(hardware, test, message, *args):
-    with pytest.raises(AssertionError, match=message):
-        getattr(contract(hardware), test)(*args)
+def made(cls):
+    return cls("other") if cls in (NeedsOption, Renamable) else cls()
 
 
 @pytest.mark.parametrize("wrong", BROKEN, ids=lambda cls: cls.__name__)
-def test_what_it_is_and_how_it_counts(wrong):
-    breaks(wrong(), *BROKEN[wrong])
-
-
-def test_options_without_defaults():
-    breaks(NeedsOption(1), "test_is_made_without_options", r"NeedsOption\(\) must work without options")
-
-
-def test_a_name_that_depends_on_the_instance():
-    class Renamed(CpuHardware):
-        name = "renamed"
-
-        def __new__(cls, *args):
-            return object.__new__(cls if args else OtherName)
-
-        def __init__(self, *args):
-            pass
-
-    breaks(Renamed(1), "test_is_made_without_options", "cls.. is other hardware: 'cpu'")
-
-
-@pytest.mark.parametrize("hosts", [1, 2])
-def test_an_environ_that_is_not_pure(hosts, monkeypatch):
+def test_wrong_hardware_is_caught(wrong, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "before")
-    breaks(ImpureEnviron(), "test_environ_is_pure", "environ differs from call to call", hosts)
-    breaks(NumberEnviron(), "test_environ_is_pure", "must map text to text, not .'WORLD_SIZE'", hosts)
-    breaks(EnvironChanges(), "test_environ_is_pure", "must not change os.environ; .*GLOO", hosts)
+    test, message = BROKEN[wrong]
+    method = getattr(contract(made(wrong)), test)
+    for case in cases_of(method):
+        assert re.search(message, breaks(method, **case))
 
 
-def test_a_worker_environ_that_is_not_pure(monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "before")
-    breaks(WorkersChange(), "test_worker_environ_is_pure", "must not change os.environ; .*GLOO")
+OPTIONAL = {
+    "test_describes_itself_on_one_line": "it does not describe itself",
+    "test_worker_environ_is_pure": "its workers need no variables",
+    "test_recover_goes_on_after_a_scripts_own_error": "it cannot be lost",
+    "test_prepare_is_pure": "it has no say in how a script is started",
+    "test_batches_come_apart": "it takes one request at a time",
+}
 
 
-class Plain:
-    """Hardware that has nothing of what only some have."""
-
-
-@pytest.mark.parametrize("test", ["test_describes_itself_on_one_line", "test_worker_environ_is_pure"])
+@pytest.mark.parametrize("test", OPTIONAL)
 def test_what_only_some_have_is_skipped(test):
-    with pytest.raises(pytest.skip.Exception):
-        getattr(contract(Plain()), test)()
+    method = getattr(contract(StandInHardware()), test)
+    for case in cases_of(method):
+        with pytest.raises(pytest.skip.Exception, match=OPTIONAL[test]):
+            method(**case)
 
 
 COUNTING = """
@@ -208,14 +231,18 @@ class Counting:
 """
 
 
+HEAVY = (
+    ("import torch", "pass", "pass", "must not import torch"),
+    ("", "import torch", "pass", "must not import torch"),
+    ("", "pass", "import torch", "must not import torch"),
+    ("", "import a_module_that_is_absent", "pass", "in a fresh interpreter: .*a_module_that_is_absent"),
+)
+COUNTS = "test_counting_does_not_import_torch"
+
+
 @pytest.mark.parametrize(
     ("top", "body", "described", "message"),
-    [
-        ("import torch", "pass", "pass", "must not import torch"),
-        ("", "import torch", "pass", "must not import torch"),
-        ("", "pass", "import torch", "must not import torch"),
-        ("", "import a_module_that_is_absent", "pass", "in a fresh interpreter: .*a_module_that_is_absent"),
-    ],
+    HEAVY,
     ids=["torch at the top", "torch to count", "torch to describe", "needs more than itself"],
 )
 def test_counting_with_torch(tmp_path, monkeypatch, top, body, described, message):
@@ -223,8 +250,7 @@ def test_counting_with_torch(tmp_path, monkeypatch, top, body, described, messag
     (tmp_path / "torch.py").write_text("")
     source = COUNTING.format(top=top, body=body, described=described)
     hardware = written(tmp_path / "counting.py", source, monkeypatch).Counting()
-    with pytest.raises(AssertionError, match=f"(?s){message}"):
-        contract(hardware).test_counting_does_not_import_torch()
+    assert re.search(f"(?s){message}", breaks(getattr(contract(hardware), COUNTS)))
 
 
 def test_counting_with_nothing_but_itself(tmp_path, monkeypatch):
@@ -237,7 +263,7 @@ def test_a_class_that_no_fresh_interpreter_can_find():
     class Local(CpuHardware):
         pass
 
-    breaks(Local(), "test_counting_does_not_import_torch", "must be at the top of its module")
+    assert "must be at the top of its module" in breaks(getattr(contract(Local()), COUNTS))
 
 
 def written(path: Path, source, monkeypatch):
@@ -262,6 +288,12 @@ class DoublesArrays(CpuHardware):
         return super().place(value, index)
 
 
+class WidensBytes(CpuHardware):
+    def place(self, value, index=0):
+        is_bytes = isinstance(value, np.ndarray) and value.dtype == "uint8"
+        return super().place(value.astype("int16") if is_bytes else value)
+
+
 class RoundsArrays(CpuHardware):
     def place(self, value, index=0):
         if isinstance(value, np.ndarray) and value.size:
@@ -283,7 +315,8 @@ class TakesWhatTorchShares(CpuHardware):
 
 class DoublesLists(CpuHardware):
     def place(self, value, index=0):
-        return super().place(np.asarray(value, "float64") if isinstance(value, list) else value)
+        placed = super().place(value)
+        return placed.double() if isinstance(value, list) and placed is not value else placed
 
 
 class HalvesTensors(CpuHardware):
@@ -342,10 +375,19 @@ class MakesItUp(CpuHardware):
         return value
 
 
-class LoadsNothing(CpuHardware):
+class MakesUpForLayers(CpuHardware):
+    def predict(self, model, value):
+        import torch
+
+        with torch.no_grad():
+            return super().predict(model, value) + isinstance(model, torch.nn.Linear)
+
+
+class LoadsAnother(CpuHardware):
     def load(self, model_dir):
         import torch
 
+        super().load(model_dir)
         return torch.nn.Linear(3, 2)
 
 
@@ -357,8 +399,62 @@ class RaisesItsOwn(CpuHardware):
             raise FileNotFoundError(model_dir) from error
 
 
+class LoadsWithoutAFile(CpuHardware):
+    def load(self, model_dir):
+        return super().load(model_dir) if (model_dir / "model.pt").exists() else dict
+
+
+class NoKey(CpuHardware):
+    def batch_key(self, value):
+        return None
+
+
+class KeyOfRows(CpuHardware):
+    def batch_key(self, value):
+        return len(value)
+
+
+class OneKey(CpuHardware):
+    def batch_key(self, value):
+        return 1
+
+
+class KeyOfType(CpuHardware):
+    def batch_key(self, value):
+        return super().batch_key(value) and value.dtype
+
+
+class KeyOfAnything(CpuHardware):
+    def batch_key(self, value):
+        return super().batch_key(value) or repr(value)
+
+
+class StacksSizes(CpuHardware):
+    def stack(self, values):
+        stacked, sizes = super().stack(values)
+        return stacked, sizes[::-1]
+
+
+class StacksReversed(CpuHardware):
+    def stack(self, values):
+        return super().stack(values[::-1])[0], super().stack(values)[1]
+
+
+class SplitsReversed(CpuHardware):
+    def split(self, prediction, sizes):
+        return super().split(prediction.flip(0), sizes)
+
+
+class SplitsAnything(CpuHardware):
+    def split(self, prediction, sizes):
+        return (
+            [prediction for _ in sizes] if len(prediction) != sum(sizes) else super().split(prediction, sizes)
+        )
+
+
 BROKEN_WITH_TORCH = {
     DoublesArrays: ("test_place_keeps_dtype_and_values", "an array of float32 became torch.float64"),
+    WidensBytes: ("test_place_keeps_dtype_and_values", "an array of uint8 became torch.int16"),
     RoundsArrays: ("test_place_keeps_dtype_and_values", "the values changed"),
     LeavesArrays: ("test_place_keeps_dtype_and_values", "must return a tensor"),
     Elsewhere: ("test_place_keeps_dtype_and_values", "must use xla, not cpu"),
@@ -372,39 +468,54 @@ BROKEN_WITH_TORCH = {
     FetchesFloat32Only: ("test_fetch_reads_every_float", "torch.bfloat16 was fetched as"),
     TracksGradients: ("test_predict_records_no_gradients", "gradients enabled"),
     MakesItUp: ("test_predict_calls_the_model", "the sum of 1, 2, 4 is"),
+    NoKey: ("test_batches_come_apart", "rows of numbers have no batch_key"),
+    KeyOfRows: ("test_batches_come_apart", "have two keys: 2 and 1"),
+    StacksSizes: ("test_batches_come_apart", r"the sizes of 2 rows and 1 row are \[1, 2\]"),
+    StacksReversed: ("test_batches_come_apart", "2 rows and 1 row, stacked, became"),
+    SplitsReversed: ("test_batches_come_apart", "a piece of a prediction became"),
+    OneKey: ("test_what_does_not_go_together_is_not_stacked", "and rows of float64 have one key: 1"),
+    KeyOfType: ("test_what_does_not_go_together_is_not_stacked", "and rows of another width have one key"),
+    KeyOfAnything: ("test_what_does_not_go_together_is_not_stacked", "'text' cannot be stacked, but has"),
+    SplitsAnything: ("test_a_prediction_of_other_rows_is_not_split", "1 rows for an input of 3 were split"),
+    MakesUpForLayers: ("test_predict_calls_the_model", r"the sum of 1, 2, 4 is \[\[8"),
+    LoadsAnother: ("test_load_reads_a_model", "the sum of 1, 2, 4 is"),
+    LoadsWithoutAFile: ("test_load_of_nothing_is_the_users_error", "for the empty model, not return"),
+    RaisesItsOwn: ("test_load_of_nothing_is_the_users_error", "not FileNotFoundError"),
 }
+BROKEN_PROMISES = {COUNTS, *(test for test, _ in (*BROKEN.values(), *BROKEN_WITH_TORCH.values()))}
 
 
 @pytest.mark.parametrize("wrong", BROKEN_WITH_TORCH, ids=lambda cls: cls.__name__)
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_placing_and_predicting(wrong):
-    pytest.importorskip("torch", reason="torch is not installed")
-    breaks(wrong(), *BROKEN_WITH_TORCH[wrong])
+@pytest.mark.torch
+def test_placing_and_predicting(wrong, tmp_path):
+    test, message = BROKEN_WITH_TORCH[wrong]
+    method = getattr(contract(wrong()), test)
+    arguments = {"tmp_path": tmp_path} if "tmp_path" in method.__annotations__ else {}
+    assert re.search(message, breaks(method, **arguments))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "test", "message"),
-    [
-        (LoadsNothing, "test_load_reads_a_model", "the sum of 1, 2, 4 is"),
-        (
-            LoadsNothing,
-            "test_load_of_nothing_is_the_users_error",
-            "UserCodeError for the empty model, not return",
-        ),
-        (RaisesItsOwn, "test_load_of_nothing_is_the_users_error", "not FileNotFoundError"),
-    ],
-)
-def test_loading(tmp_path, wrong, test, message):
-    pytest.importorskip("torch", reason="torch is not installed")
-    breaks(wrong(), test, message, tmp_path)
+@pytest.mark.parametrize("promise", sorted(promises(HardwareContract) - {COUNTS}))
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+@pytest.mark.torch
+def test_one_wrong_hardware_breaks_this_promise_alone(promise, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "before")
+    given = {"tmp_path": lambda: new_folder(tmp_path / str(next(_numbers)))}
+    wrong = [made(cls) for cls, (test, _) in (BROKEN | BROKEN_WITH_TORCH).items() if test == promise]
+    assert {promise} in [failing(contract(hardware), given, but={COUNTS}) for hardware in wrong]
 
 
+@pytest.mark.torch
 def test_a_machine_without_the_device_skips():
-    pytest.importorskip("torch", reason="torch is not installed")
-
     class Absent(CpuHardware):
         def device_count(self):
             return 0
 
     with pytest.raises(pytest.skip.Exception, match="this machine has no cpu"):
         contract(Absent()).test_a_tensor_is_moved()
+
+
+@pytest.mark.torch
+def test_what_may_not_run_is_skipped():
+    with pytest.raises(pytest.skip.Exception, match="models are not run on cpu here"):
+        contract(CpuHardware(), can_run=False).test_a_tensor_is_moved()

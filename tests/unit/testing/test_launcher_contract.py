@@ -1,6 +1,7 @@
 """Each promise of the launcher contract is broken by one launcher, and seen."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -8,22 +9,19 @@ from itertools import count
 
 import attrs
 import pytest
+from tests.unit.testing.broken import breaks, failing, promises
 
+from modelyard.core.contracts import RankFailure
+from modelyard.core.errors import UserCodeError
 from modelyard.plugins.launchers.process import ProcessLauncher
 from modelyard.testing.launchers import LauncherContract, StandInHardware
+from modelyard.testing.trees import new_folder
 
 _numbers = count()
 
 
-def contract(launcher):
-    subject = LauncherContract()
-    subject.launcher = launcher
-    return subject
-
-
-def breaks(launcher, test, message, *args):
-    with pytest.raises(AssertionError, match=message):
-        getattr(contract(launcher), test)(*args)
+def contract(launcher, **attributes):
+    return type("Contract", (LauncherContract,), {"launcher": launcher, **attributes})()
 
 
 class Right(ProcessLauncher):
@@ -56,6 +54,11 @@ class EmptyDistribution(ProcessLauncher):
 class NeedsOption(ProcessLauncher):
     def __init__(self, option):
         pass
+
+
+class Renamable(ProcessLauncher):
+    def __init__(self, name="process"):
+        object.__setattr__(self, "name", name)
 
 
 class NoCommand(Right):
@@ -174,12 +177,25 @@ class Reverses(Changed):
         return {"argv": (*command.argv[:2], *reversed(entry.arguments))}
 
 
-IS = {
+class UnknownProfile(ProcessLauncher):
+    def __init__(self):
+        object.__setattr__(self, "profile", "kubeflow")
+
+
+class ReportsAnything(ProcessLauncher):
+    def first_failure(self, stderr):
+        return RankFailure(0, 1) if stderr else None
+
+
+class ReportsAtAnyPrice(ProcessLauncher):
+    def first_failure(self, stderr):
+        return stderr.split("rank")[1] and None
+
+
+CASES = {
     Nameless: ("test_has_a_name", "plain lower-case word: 'My Launcher'"),
     TextDistributions: ("test_distributions_are_well_formed", "must be a tuple, not 'torch_distributed'"),
     EmptyDistribution: ("test_distributions_are_well_formed", r"must hold words, not \[''\]"),
-}
-MAKES = {
     NoCommand: ("test_command_is_pure", "must return a Command, not "),
     DiffersByCall: ("test_command_is_pure", "differs from call to call"),
     SetsEnviron: ("test_command_is_pure", "must not change os.environ; .*MASTER_PORT"),
@@ -202,29 +218,45 @@ MAKES = {
     NotInstalled: ("test_command_runs", "cannot be run: .*a-program-that-is-absent"),
     ChangesFolder: ("test_command_runs", "the script ran in "),
     Reverses: ("test_command_runs", "the script was given "),
+    NeedsOption: ("test_is_made_without_options", r"NeedsOption\(\) must work without options"),
+    Renamable: ("test_is_made_without_options", "cls.. is another launcher: 'process'"),
+    UnknownProfile: ("test_profile_is_known", "must be one of drivers, toolkit, not 'kubeflow'"),
+    ReportsAnything: (
+        "test_reports_name_no_failure_without_one",
+        r"first_failure found RankFailure.* in '\\n'",
+    ),
+    ReportsAtAnyPrice: ("test_reports_name_no_failure_without_one", "must not raise for ''"),
 }
+BROKEN_PROMISES = {test for test, _ in CASES.values()}
 
 
-@pytest.mark.parametrize("wrong", IS, ids=lambda cls: cls.__name__)
-def test_what_it_is(wrong):
-    breaks(wrong(), *IS[wrong])
+def made(cls):
+    return cls("other") if cls in (NeedsOption, Renamable) else cls()
 
 
-@pytest.mark.parametrize("wrong", MAKES, ids=lambda cls: cls.__name__)
-def test_what_it_makes(tmp_path, monkeypatch, wrong):
+@pytest.mark.parametrize("wrong", CASES, ids=lambda cls: cls.__name__)
+def test_a_wrong_launcher_is_caught(tmp_path, monkeypatch, wrong):
     monkeypatch.setenv("MASTER_PORT", "7777")
-    breaks(wrong(), *MAKES[wrong], tmp_path)
+    test, message = CASES[wrong]
+    method = getattr(contract(made(wrong)), test)
+    said = breaks(method, tmp_path) if "tmp_path" in method.__annotations__ else breaks(method)
+    assert re.search(message, said)
 
 
-def test_options_without_defaults():
-    breaks(NeedsOption(1), "test_is_made_without_options", r"NeedsOption\(\) must work without options")
+@pytest.mark.parametrize("promise", sorted(promises(LauncherContract)))
+def test_one_wrong_launcher_breaks_this_promise_alone(tmp_path, monkeypatch, promise):
+    monkeypatch.setenv("MASTER_PORT", "7777")
+    given = {"tmp_path": lambda: new_folder(tmp_path / str(next(_numbers)))}
+    but = {"test_command_runs"} - {promise}
+    wrong = [made(cls) for cls, (test, _) in CASES.items() if test == promise]
+    assert {promise} in [failing(contract(launcher), given, but=but) for launcher in wrong]
 
 
 def test_what_cannot_run_here_is_skipped(tmp_path):
-    subject = contract(NotInstalled())
-    subject.can_run = False
     with pytest.raises(pytest.skip.Exception, match="process cannot run here"):
-        subject.test_command_runs(tmp_path)
+        contract(NotInstalled(), can_run=False).test_command_runs(tmp_path)
+    with pytest.raises(pytest.skip.Exception, match="process has no tool that reports failures"):
+        contract(ProcessLauncher()).test_reports_name_no_failure_without_one()
 
 
 def test_processes_can_be_started_again_after_the_check(tmp_path):
@@ -235,11 +267,12 @@ def test_processes_can_be_started_again_after_the_check(tmp_path):
 def test_the_stand_in_is_hardware_that_a_launcher_may_ask():
     assert StandInHardware(4).device_count() == 4
     assert StandInHardware().environ(None) == {}
-    for refused in (
-        lambda hardware: hardware.load(None),
-        lambda hardware: hardware.place(None),
-        lambda hardware: hardware.predict(None, None),
-        lambda hardware: hardware.fetch(None),
-    ):
-        with pytest.raises(NotImplementedError):
-            refused(StandInHardware())
+    with pytest.raises(UserCodeError, match="the stand-in hardware loads no model: define model_fn"):
+        StandInHardware().load(None)
+
+
+def test_the_stand_in_leaves_values_where_they_are():
+    hardware, value = StandInHardware(), [1, 2]
+    assert hardware.place(value) is value
+    assert hardware.predict(sum, hardware.place(value)) == 3
+    assert hardware.fetch(value) is value

@@ -1,12 +1,14 @@
 """Packagers that break one promise each, and the test of the contract that says so."""
 
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
 
 import attrs
 import pytest
+from tests.unit.testing import broken
 
 from modelyard.core.errors import PackagingError
 from modelyard.plugins.packagers.tarball import TarballPackager
@@ -272,20 +274,82 @@ class LeavesRubbish(TarballPackager):
             raise
 
 
+def splicing(**changes):
+    """Return a packager whose splices are wrong in these fields."""
+
+    class Splicing(TarballPackager):
+        def splice(self, *args, at_least=0):
+            made = super().splice(*args, at_least=at_least)
+            return attrs.evolve(made, **{name: change(made) for name, change in changes.items()})
+
+    return Splicing
+
+
+SPLICE = "test_splice_makes_what_packing_makes"
+
+
+BROKEN["SplicesMiscounted"] = (
+    splicing(files=lambda made: made.files + 1),
+    SPLICE,
+    "the splice says ",
+    {"at_least": 0},
+)
+BROKEN["SplicesUndigested"] = (
+    splicing(digest=lambda _: "0" * 64),
+    SPLICE,
+    r"the splice says \('0000",
+    {"at_least": 0},
+)
+
+
+@breaks(SPLICE, "before the range are [0-9]+ bytes, not at least 10000", at_least=10_000)
+class SplicesTooLittle(TarballPackager):
+    def splice(self, *args, at_least=0):
+        return super().splice(*args)
+
+
+@breaks(SPLICE, "spliced holds .*, packed holds .*train.py", at_least=0)
+class SplicesAnotherSource(TarballPackager):
+    def splice(self, head, size, trailer, source, *, at_least=0):
+        return super().splice(head, size, trailer, attrs.evolve(source, dependencies=(__file__,)))
+
+
+BROKEN_PROMISES = {test for _, test, _, _ in BROKEN.values()}
+
+
+def contract(packager):
+    return type("Contract", (PackagerContract,), {"packager": packager})()
+
+
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_promise_is_found(name, tmp_path):
+def test_a_wrong_packager_is_caught(name, tmp_path):
     cls, test, message, arguments = BROKEN[name]
-
-    class Contract(PackagerContract):
-        packager = cls(1)
-
-    method = getattr(Contract(), test)
+    method = getattr(contract(cls(1)), test)
     if "tmp_path" in method.__annotations__:
         arguments = {"tmp_path": tmp_path, **arguments}
-    with pytest.raises(AssertionError, match=message):
-        method(**arguments)
+    assert re.search(message, broken.breaks(method, **arguments))
 
 
-def test_every_promise_is_broken_once():
-    promises = {name for name in vars(PackagerContract) if name.startswith("test_")}
-    assert promises == {test for _, test, _, _ in BROKEN.values()}
+class CannotSplice:
+    """The tarball packager without what only some can."""
+
+    name = "plain"
+
+    def __init__(self):
+        inner = TarballPackager()
+        self.pack_source, self.pack_model = inner.pack_source, inner.pack_model
+        self.pack_tree, self.unpack = inner.pack_tree, inner.unpack
+
+
+class ReadsAll(TarballPackager):
+    def code_ends(self, head):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("packager", "reason"),
+    [(CannotSplice(), "does not give archives other code"), (ReadsAll(), "only reading all of the archive")],
+)
+def test_what_a_packager_need_not_is_skipped(packager, reason, tmp_path):
+    with pytest.raises(pytest.skip.Exception, match=reason):
+        contract(packager).test_splice_makes_what_packing_makes(tmp_path, 0)

@@ -1,10 +1,12 @@
 """Storages that break one promise each, and the test of the contract that says so."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from tests.unit.testing import broken
 
 from modelyard.core.errors import StorageError
 from modelyard.plugins.storage.file import FileStorage
@@ -13,11 +15,11 @@ from modelyard.testing.storages import StorageContract
 BROKEN = {}
 
 
-def breaks(test, message):
+def breaks(test, message, **attributes):
     """Note a storage, the test that it must fail, and what the failure must say."""
 
     def note(cls):
-        BROKEN[cls.__name__] = (cls, test, message)
+        BROKEN[cls.__name__] = (cls, test, message, attributes)
         return cls
 
     return note
@@ -167,9 +169,41 @@ class PreparesOnce(FileStorage):
             raise StorageError(str(error)) from error
 
 
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_promise_is_found(name, tmp_path):
-    cls, test, message = BROKEN[name]
+@breaks("test_other_content_is_not_overwritten", "an upload over other content is not refused")
+class Overwrites(FileStorage):
+    def upload(self, path, uri):
+        if path_of(uri).is_file():
+            path_of(uri).unlink()
+        return super().upload(path, uri)
+
+
+@breaks("test_other_content_is_not_overwritten", "with another content: .'model.tar.gz'")
+class OverwritesAndComplains(FileStorage):
+    def upload(self, path, uri):
+        try:
+            return super().upload(path, uri)
+        except StorageError:
+            shutil.copy(path, path_of(uri))
+            raise
+
+
+@breaks("test_what_cannot_upload_refuses_to", "preparing an upload that cannot be is not", can_upload=False)
+class PromisesToWrite(FileStorage):
+    def upload(self, path, uri):
+        raise StorageError("it only reads")
+
+
+@breaks("test_what_cannot_upload_refuses_to", "an upload to what only reads is not", can_upload=False)
+class WritesSecretly(FileStorage):
+    def prepare(self, uri):
+        raise StorageError("it only reads")
+
+
+BROKEN_PROMISES = {test for _, test, _, _ in BROKEN.values()}
+
+
+def contract(cls, attributes):
+    """Return the contract of a storage; a tree is copied to where one that cannot upload reads it."""
 
     class Contract(StorageContract):
         storage = object.__new__(cls)
@@ -177,12 +211,45 @@ def test_broken_promise_is_found(name, tmp_path):
         def root_uri(self, tmp_path):
             return (tmp_path / "root").as_uri()
 
-    method = getattr(Contract(), test)
+        def stored(self, folder, uri):
+            return FileStorage().upload(folder, uri) if attributes else super().stored(folder, uri)
+
+    subject = Contract()
+    vars(subject).update(attributes)
+    return subject
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_wrong_storage_is_caught(name, tmp_path):
+    cls, test, message, attributes = BROKEN[name]
+    method = getattr(contract(cls, attributes), test)
     arguments = {"tmp_path": tmp_path} if "tmp_path" in method.__annotations__ else {}
-    with pytest.raises(AssertionError, match=message):
-        method(**arguments)
+    assert re.search(message, broken.breaks(method, **arguments))
 
 
-def test_every_promise_is_broken_once():
-    promises = {name for name in vars(StorageContract) if name.startswith("test_")}
-    assert promises == {test for _, test, _ in BROKEN.values()}
+class ReadOnly(FileStorage):
+    """Reads what others have written."""
+
+    def upload(self, path, uri):
+        raise StorageError("it only reads")
+
+    def prepare(self, uri):
+        raise StorageError("it only reads")
+
+
+class TestReadOnly(StorageContract):
+    storage = ReadOnly()
+    can_upload = False
+
+    def root_uri(self, tmp_path):
+        return (tmp_path / "root").as_uri()
+
+    def stored(self, folder, uri):
+        return FileStorage().upload(folder, uri)
+
+
+def test_what_a_storage_cannot_is_skipped(tmp_path):
+    with pytest.raises(pytest.skip.Exception, match="file only reads"):
+        TestReadOnly().test_upload_is_a_copy(tmp_path)
+    with pytest.raises(pytest.skip.Exception, match="file can upload"):
+        contract(FileStorage, {}).test_what_cannot_upload_refuses_to(tmp_path)
