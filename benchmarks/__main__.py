@@ -2,11 +2,11 @@
 
 import sys
 
-from benchmarks import codecs, launch, packaging, startup, training
+from benchmarks import codecs, launch, packaging, plugins, startup, training
 from benchmarks.gpu import run as gpu
 from benchmarks.serving import run as serving
 
-for module in (startup, launch, training, codecs, packaging):
+for module in (startup, plugins, launch, training, codecs, packaging):
     module.main()
 serving.main(sys.argv[1:])
 gpu.main()

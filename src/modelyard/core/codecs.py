@@ -1,7 +1,8 @@
 """Which codec reads a Content-Type, and which one writes what an Accept header asks for."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any, Self, cast
 
 import attrs
@@ -32,6 +33,7 @@ class CodecTable:
     default_accept: str = ""
     _offers: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     _texts: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
+    _chosen: Callable[[str], str | None] = attrs.field(init=False, eq=False, repr=False)
 
     @_offers.default
     def _of_all_types(self) -> tuple[str, ...]:
@@ -40,6 +42,11 @@ class CodecTable:
     @_texts.default
     def _of_text(self) -> frozenset[str]:
         return frozenset(name for name, codec in self.by_type.items() if isinstance(codec, ArrayCodec))
+
+    @_chosen.default
+    def _among_all_types(self) -> Callable[[str], str | None]:
+        # A cache of its own: to look a request up among all types would take longer, the more there are.
+        return lru_cache(maxsize=128)(partial(negotiate, offers=self._offers))
 
     @classmethod
     def of(
@@ -79,7 +86,7 @@ class CodecTable:
 
     def writing(self, accept: str) -> tuple[str, Codec]:
         """Return the media type that `accept` wants most, and its codec. Raises `NotAcceptableError`."""
-        chosen = negotiate(accept, self._offers)
+        chosen = self._chosen(accept)
         if chosen is None:
             raise NotAcceptableError(f"cannot answer with {excerpt(accept)}; possible: {self._known()}")
         return chosen, _usable(self.by_type[chosen])

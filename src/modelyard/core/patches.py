@@ -30,7 +30,9 @@ class Attributes:
         self._hooks = {name: getattr(sys, name) for name in _HOOKS}
         self._modules = dict(_our_modules())
         self._holders = [
-            (holder, dict(vars(holder))) for module in self._modules.values() for holder in _holders(module)
+            (holder, dict(vars(holder)), [*map(id, vars(holder).values())])
+            for module in self._modules.values()
+            for holder in _holders(module)
         ]
 
     def put_back(self, package: str) -> tuple[str, ...]:
@@ -41,8 +43,9 @@ class Attributes:
         """
         replaced = self._put_back_builtins()
         replaced += _changes(sys, self._hooks)
-        for holder, before in self._holders:
-            replaced += [each for each in _changes(holder, before) if _is_definition(*each)]
+        for holder, before, ids in self._holders:
+            if [*map(id, vars(holder).values())] != ids:  # Which nearly all of them have.
+                replaced += [each for each in _changes(holder, before) if _is_definition(*each)]
         for holder, name, value in replaced:
             with suppress(Exception):
                 setattr(holder, name, value)

@@ -6,8 +6,9 @@ object) becomes a row of `PluginHost.statuses` and a note on later errors, and e
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import pluggy
@@ -160,6 +161,17 @@ class PluginHost:
         """The backends."""
         return self.registry("backend")
 
+    def plugin(self, name: str) -> object | None:
+        """Return the plugin of that name, None where it is not active."""
+        found: object | None = self._pluggy.get_plugin(name)
+        return found
+
+    def hooks(self, name: str) -> tuple[str, ...]:
+        """Return the hooks that a plugin implements."""
+        plugin = self.plugin(name)
+        callers = self._pluggy.get_hookcallers(plugin) if plugin is not None else None
+        return tuple(caller.name for caller in callers or () if caller.has_spec())
+
     def registry(self, word: str) -> Registry[Any]:
         """Return the registry of a kind by its word (``"codec"``). Raises `UnknownProviderError`."""
         if word not in self._registries:
@@ -185,15 +197,9 @@ class PluginHost:
         return kept
 
     def _registered(self, kind: Kind) -> Iterator[Provider[Any]]:
-        for plugin, classes in self._each(kind.hook, {}, watching=True):
+        for plugin, classes in self._each(kind.hook, {}, check=partial(check_classes, kind)):
             status = self._statuses[plugin]
-            try:
-                with self._watched(plugin, kind.hook):
-                    checked = check_classes(kind, classes)
-            except ANYTHING as error:
-                self._fail(status, error)
-                continue
-            for cls in checked:
+            for cls in classes:
                 yield Provider(kind.word, cls, plugin, status.distribution, status.version)
 
     def _is_shadowed(self, provider: Provider[Any], taken: Mapping[str, Provider[Any]]) -> bool:
@@ -218,23 +224,31 @@ class PluginHost:
         *,
         observing: bool = False,
         newest_first: bool = False,
-        watching: bool = False,
+        check: Callable[[Any], Any] | None = None,
     ) -> Iterator[tuple[str, Any]]:
         """Yield each plugin's answer to `hook`, in the order of registration or the reverse.
 
         pluggy's own call ends at the first exception and loses everybody's results; here an
         exception fails the plugin that raised it and nobody else. Of a hook that only observes it
         is not raised under ``MODELYARD_PLUGINS_STRICT`` either: the work it observes has happened.
-        With `watching` third parties are watched as at their import.
+        With `check`, which returns the answer or raises what is wrong with it, third parties are watched
+        as at their import.
         """
         impls = getattr(self._pluggy.hook, hook).get_hookimpls()
         for impl in reversed(impls) if newest_first else impls:
-            watch = self._watched(impl.plugin_name, hook) if watching else nullcontext()
+            watch = self._watched(impl.plugin_name, hook) if check else nullcontext()
             try:
                 with watch:
-                    answer = impl.function(*(arguments[name] for name in impl.argnames))
+                    answer = _answer(hook, impl, arguments)
+                    answer = check(answer) if check else answer
             except ANYTHING as error:
-                raised = RuntimeError(f"{hook} raised {described(error)}")
-                self._fail(self._statuses[impl.plugin_name], raised, observing=observing)
+                self._fail(self._statuses[impl.plugin_name], error, observing=observing)
             else:
                 yield impl.plugin_name, answer
+
+
+def _answer(hook: str, impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return impl.function(*(arguments[name] for name in impl.argnames))
+    except ANYTHING as error:
+        raise RuntimeError(f"{hook} raised {described(error)}") from error

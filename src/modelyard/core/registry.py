@@ -9,6 +9,7 @@ import attrs
 
 from modelyard.core.errors import (
     InvalidPlanError,
+    ModelyardError,
     ProviderConflictError,
     UnknownProviderError,
     did_you_mean,
@@ -47,9 +48,16 @@ class Provider(Generic[P]):
         return tuple(getattr(self.cls, attribute, ()))
 
     def create(self, options: Mapping[str, Any] | None = None) -> P:
-        """Return an instance with these options. Raises `InvalidPlanError` for an unknown option."""
+        """Return an instance with these options. Raises `InvalidPlanError` for one that it does not take."""
         self._check(options or {})
-        return self.cls(**(options or {}))
+        try:
+            return self.cls(**(options or {}))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ModelyardError) or not options:
+                raise
+            # Those of attrs' own validators have more arguments, which nobody wants to read.
+            said = next(iter(error.args), "these options are refused")
+            raise InvalidPlanError(f"{self.kind} {self.name!r}: {said}") from error
 
     def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
         """Return what a plan records of this provider. Raises what `create` raises."""

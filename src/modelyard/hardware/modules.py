@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.errors import UserCodeError
-from modelyard.core.model_files import ModelFormat, model_file, without_a_class, zip_entries
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +23,9 @@ def load(model_dir: Path, device: str) -> object:
 
     Raises `UserCodeError` for what cannot be loaded, weights among it: nothing here knows their class.
     """
+    # Hardware is counted in programs that load no model.
+    from modelyard.core.model_files import ModelFormat, model_file, without_a_class
+
     file = model_file(model_dir)
     if file.format.is_weights:
         raise without_a_class(file.path)
@@ -118,6 +120,8 @@ def _exported(path: Path) -> object:
 
 
 def _check_exported(path: Path) -> None:
+    from modelyard.core.model_files import zip_entries
+
     entries = zip_entries(path)
     foreign = {
         "is compiled (AOTInductor)": any("/data/aotinductor/" in name for name in entries),

@@ -4,12 +4,16 @@ import struct
 from functools import lru_cache
 from itertools import chain
 from reprlib import repr as shortened
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 # By numpy's name without the byte order. Standard sizes: with struct's native ones a number that is
 # too large for float32 becomes infinity.
@@ -30,7 +34,7 @@ NUMBERS = frozenset({"b1", *_STRUCT_CODES})
 """The dtypes that every codec writes, as numpy spells them after the byte order."""
 
 
-def as_array(value: object) -> npt.NDArray[Any]:
+def as_array(value: object) -> "npt.NDArray[Any]":
     """Return `value` as an array of whatever dtype numpy gives it. Raises `EncodeError`."""
     try:
         return np.asarray(value)
@@ -39,7 +43,7 @@ def as_array(value: object) -> npt.NDArray[Any]:
         raise EncodeError(f"a {type(value).__name__} is not an array: {error}") from error
 
 
-def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def native(array: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
     """Return an array of `NUMBERS` as orjson writes it: contiguous, native, no half floats, not 0-d."""
     half = array.dtype.str[1:] == "f2"
     return np.ascontiguousarray(array, np.float32 if half else array.dtype.newbyteorder("="))
@@ -67,7 +71,7 @@ def _joined(lists: list[Any], shape: tuple[int, ...]) -> list[Any]:
     return list(chain.from_iterable(lists))
 
 
-def pack(shape: tuple[int, ...], numbers: list[Any], dtype: str) -> npt.NDArray[Any]:
+def pack(shape: tuple[int, ...], numbers: list[Any], dtype: str) -> "npt.NDArray[Any]":
     """Return a new array of `shape` holding `numbers`, plain Python ones, in C order.
 
     Raises `DecodeError` for an item that is not a number or does not fit `dtype`: an integer dtype
@@ -92,13 +96,13 @@ def pack(shape: tuple[int, ...], numbers: list[Any], dtype: str) -> npt.NDArray[
 
 
 @lru_cache(maxsize=64)
-def _packing(dtype: str) -> tuple[np.dtype[Any], str]:
+def _packing(dtype: str) -> "tuple[np.dtype[Any], str]":
     """Return the dtype and struct's code for it, empty where struct has none."""
     target = np.dtype(dtype)
     return target, _STRUCT_CODES.get(target.str[1:], "") if target.isnative else ""
 
 
-def _fitting(number: object, dtype: np.dtype[Any], code: str) -> float:
+def _fitting(number: object, dtype: "np.dtype[Any]", code: str) -> float:
     """Return `number` in the type that struct wants for `dtype`. Raises `DecodeError`."""
     if not isinstance(number, int | float):
         raise DecodeError(f"{shortened(number)} is not a number")

@@ -6,16 +6,21 @@ import math
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 import orjson
 
 from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.lazy import lazy_module
 from modelyard.serializers._arrays import NUMBERS, as_array, flatten, native, pack
 from modelyard.serializers._strict import strict_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 _EXACT = 2.0**53
 _TO_BE_QUOTED = re.compile(r'[",\r\n]')
@@ -56,11 +61,11 @@ class CsvCodec:
             return _write_numbers(array)
         return _write_cells(array.tolist() if isinstance(value, np.ndarray) else value)
 
-    def decode(self, body: bytes) -> npt.NDArray[np.float64]:
+    def decode(self, body: bytes) -> "npt.NDArray[np.float64]":
         """Return the table, 2-D: one row is (1, n), one column (n, 1). Raises `DecodeError`."""
         return self.decode_array(body, "float64")
 
-    def decode_array(self, body: bytes, dtype: str = "float32") -> npt.NDArray[Any]:
+    def decode_array(self, body: bytes, dtype: str = "float32") -> "npt.NDArray[Any]":
         """Return the table as a writable array of `dtype`, 2-D.
 
         Raises `DecodeError` for an empty document, ragged rows, a field that is not a number, and a
@@ -171,7 +176,7 @@ def _excerpt(text: str) -> str:
 # -- writing -----------------------------------------------------------------------------------
 
 
-def _write_numbers(array: npt.NDArray[Any]) -> bytes:
+def _write_numbers(array: "npt.NDArray[Any]") -> bytes:
     if not array.size:
         return b""
     table = native(array.reshape(-1, 1) if array.ndim < 2 else array)
@@ -182,7 +187,7 @@ def _write_numbers(array: npt.NDArray[Any]) -> bytes:
     return _with_words(lines, table) if b"null" in lines else lines
 
 
-def _with_words(lines: bytes, table: npt.NDArray[Any]) -> bytes:
+def _with_words(lines: bytes, table: "npt.NDArray[Any]") -> bytes:
     """Return the lines with ``nan``, ``inf`` and ``-inf`` where orjson wrote null."""
     unwritten = table[~np.isfinite(table)]
     if np.isnan(unwritten).all():
@@ -191,7 +196,7 @@ def _with_words(lines: bytes, table: npt.NDArray[Any]) -> bytes:
     return re.sub(b"null", lambda _: next(words), lines)
 
 
-def _write_strictly(array: npt.NDArray[Any]) -> bytes:
+def _write_strictly(array: "npt.NDArray[Any]") -> bytes:
     if array.ndim > 2:
         raise EncodeError(f"CSV has rows and columns only; the value has the shape {array.shape}")
     if array.dtype.kind not in "biufUO" or (array.dtype.kind == "O" and not all(map(_is_cell, array.flat))):

@@ -4,16 +4,21 @@ import json
 import math
 from codecs import BOM_UTF8
 from itertools import chain
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 import orjson
 
 from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.lazy import lazy_module
 from modelyard.serializers._arrays import NUMBERS, flatten, native, pack
 from modelyard.serializers._strict import strict_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
@@ -65,7 +70,7 @@ class JsonCodec:
                 return _decode_strictly(body)
             raise DecodeError(f"not a JSON document: {error}") from error
 
-    def decode_array(self, body: bytes, dtype: str = "float32") -> npt.NDArray[Any]:
+    def decode_array(self, body: bytes, dtype: str = "float32") -> "npt.NDArray[Any]":
         """Return a number, or nested lists of numbers, as a writable array of `dtype`.
 
         A number has the shape (); true and false are 1 and 0. Raises `DecodeError` for ragged lists,

@@ -2,16 +2,21 @@
 
 import io
 from codecs import BOM_UTF8
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError
+from modelyard.core.lazy import lazy_module
 from modelyard.serializers._arrays import flatten, pack
 from modelyard.serializers._strict import strict_option
 from modelyard.serializers.json import JsonCodec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 
 @attrs.frozen
@@ -60,7 +65,7 @@ class JsonLinesCodec:
             raise DecodeError("the document has no lines")
         return documents
 
-    def decode_array(self, body: bytes, dtype: str = "float32") -> npt.NDArray[Any]:
+    def decode_array(self, body: bytes, dtype: str = "float32") -> "npt.NDArray[Any]":
         """Return the lines, each of the same shape, stacked into a writable array of `dtype`.
 
         Lines that are numbers make one dimension. Raises `DecodeError` for lines of different shapes,

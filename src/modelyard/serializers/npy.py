@@ -5,15 +5,20 @@ import io
 import math
 from functools import lru_cache
 from reprlib import repr as shortened
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.lazy import lazy_module
 from modelyard.serializers._arrays import NUMBERS, as_array
 from modelyard.serializers._strict import strict_option
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 MAX_HEADER = 10_000
 """Bytes. A real header has about a hundred, and Python's parser is not made for hostile text."""
@@ -53,7 +58,7 @@ class NpyCodec:
         # Joined from the array's own memory, where `tobytes` would copy it once more.
         return b"".join((_header(array.shape, array.dtype, order), data.data))
 
-    def decode(self, body: bytes) -> npt.NDArray[Any]:
+    def decode(self, body: bytes) -> "npt.NDArray[Any]":
         """Return the array, its dtype kept, in native byte order. Raises `DecodeError`.
 
         It is a read-only view of `body`, unless its bytes had to be converted (booleans, the other
@@ -75,14 +80,14 @@ class NpyCodec:
 _WIDEST = {"f": "f8", "i": "i8", "u": "i8", "c": "c16"}
 
 
-def _widened(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _widened(array: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
     """Return the array in the dtype of Python's own numbers."""
     known = array.dtype.str[1:] in DTYPES and array.dtype.str[1:] != "u8"
     return array.astype(_WIDEST[array.dtype.kind]) if known and array.dtype.kind in _WIDEST else array
 
 
 @lru_cache(maxsize=256)
-def _header(shape: tuple[int, ...], dtype: np.dtype[Any], order: _Order) -> bytes:
+def _header(shape: tuple[int, ...], dtype: "np.dtype[Any]", order: _Order) -> bytes:
     buffer = io.BytesIO()
     fields = {"descr": dtype.str, "fortran_order": order == "F", "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, fields)
@@ -103,8 +108,8 @@ class _Layout:
     size: int
     shape: tuple[int, ...]
     order: _Order
-    stored: np.dtype[Any]
-    dtype: np.dtype[Any]
+    stored: "np.dtype[Any]"
+    dtype: "np.dtype[Any]"
     in_place: bool
 
 
@@ -152,7 +157,7 @@ def _fields(text: bytes) -> dict[str, Any]:
     return fields
 
 
-def _dtype(descr: object) -> np.dtype[Any]:
+def _dtype(descr: object) -> "np.dtype[Any]":
     if not isinstance(descr, str) or descr[descr[:1] in ("<", ">", "|", "=") :] not in DTYPES:
         raise DecodeError(
             f"the dtype {shortened(descr)} is not read from NPY: only booleans, integers, floats and "

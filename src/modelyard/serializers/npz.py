@@ -1,16 +1,17 @@
 """NPZ: several NPY documents in a ZIP archive."""
 
 import io
-import zipfile
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.serializers._zip import MAX_MEMBERS, members
 from modelyard.serializers.npy import NpyCodec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 ONLY = "arr_0"
 """What numpy calls an array that is saved without a name."""
@@ -40,6 +41,8 @@ class NpzCodec:
 
         Raises `EncodeError` for what NPY does not hold, and for a name that could not be a file's.
         """
+        import zipfile
+
         arrays = value if isinstance(value, Mapping) else {ONLY: value}
         if len(arrays) > MAX_MEMBERS:
             raise EncodeError(f"NPZ is written for at most {MAX_MEMBERS} arrays, not for {len(arrays)}")
@@ -51,7 +54,7 @@ class NpzCodec:
                 archive.writestr(zipfile.ZipInfo(name + _SUFFIX, _BEGINNING_OF_ZIP), _NPY.encode(array))
         return buffer.getvalue()
 
-    def decode(self, body: bytes) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any]:
+    def decode(self, body: bytes) -> "dict[str, npt.NDArray[Any]] | npt.NDArray[Any]":
         """Return the arrays by name, or the only one where that is ``arr_0``. Raises `DecodeError`.
 
         Each is what `NpyCodec.decode` makes of it.
@@ -63,7 +66,7 @@ class NpzCodec:
         return arrays[ONLY] if arrays.keys() == {ONLY} else arrays
 
 
-def _read(name: str, document: bytes) -> npt.NDArray[Any]:
+def _read(name: str, document: bytes) -> "npt.NDArray[Any]":
     try:
         return _NPY.decode(document)
     except DecodeError as error:

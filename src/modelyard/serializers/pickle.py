@@ -7,15 +7,20 @@ import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError, EncodeError
+from modelyard.core.lazy import lazy_module
 from modelyard.core.log import get_logger
 from modelyard.serializers.npy import DTYPES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 _log = get_logger(__name__)
 
@@ -89,8 +94,12 @@ def _untrusted(verb: str) -> str:
 
 # -- writing -----------------------------------------------------------------------------------
 
-_NUMPYS_OWN = (np.ndarray, np.dtype, np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0])
-"""What a pickle names to have an array or a scalar made again."""
+
+@lru_cache
+def _named() -> tuple[object, ...]:
+    """Return what a pickle may name; numpy's own: to have an array or a scalar made again."""
+    numpys = (np.ndarray, np.dtype, np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0])
+    return (*numpys, *_CLASSES.values(), bytearray)
 
 
 class _PlainPickler(pickle.Pickler):
@@ -103,7 +112,7 @@ class _PlainPickler(pickle.Pickler):
         elif isinstance(value, np.dtype):
             plain = value.str[1:] in DTYPES
         else:
-            plain = type(value) in _CLASSES.values() or any(value is own for own in _NAMED)
+            plain = type(value) in _CLASSES.values() or any(value is own for own in _named())
         if not plain:
             raise EncodeError(f"pickles are written of plain data, not of a {type(value).__name__}")
         return NotImplemented
@@ -180,7 +189,7 @@ class _Call:
 class _Dtype:
     """Stands for a numpy dtype, whose own ``__setstate__`` believes too much."""
 
-    dtype: np.dtype[Any]
+    dtype: "np.dtype[Any]"
 
     def __setstate__(self, state: Any) -> None:
         order = state[1]
@@ -193,7 +202,7 @@ class _Dtype:
 class _Array:
     """Stands for an array until all of it is there."""
 
-    array: npt.NDArray[Any] | None = None
+    array: "npt.NDArray[Any] | None" = None
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
@@ -206,7 +215,7 @@ def _dtype(code: str, *_: object) -> _Dtype:
     return _Dtype(np.dtype(code))
 
 
-def _array(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> npt.NDArray[Any]:
+def _array(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> "npt.NDArray[Any]":
     raw = data.encode("latin-1") if isinstance(data, str) else data
     if not isinstance(raw, bytes | bytearray) or not all(type(n) is int and n >= 0 for n in shape):
         raise DecodeError("an array in the pickle has no shape, or no bytes")
@@ -250,7 +259,6 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy._core.multiarray", "scalar"): _scalar,
     ("numpy._core.numeric", "_frombuffer"): _array,
 }
-_NAMED = (*_NUMPYS_OWN, *_CLASSES.values(), bytearray)
 
 
 # -- what was read -----------------------------------------------------------------------------

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from modelyard.core.errors import DecodeError, EncodeError, NotAcceptableError, UnsupportedMediaTypeError
+from modelyard.core.lazy import lazy_module
 from modelyard.serializers._arrays import NUMBERS, as_array
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 ONLY = "tensor"
 """What a tensor without a name is called."""
@@ -61,7 +66,7 @@ class TorchCodec:
             raise EncodeError(f"safetensors does not write the tensors: {error}") from error
         return bytes(document)
 
-    def decode(self, body: bytes) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any]:
+    def decode(self, body: bytes) -> "dict[str, npt.NDArray[Any]] | npt.NDArray[Any]":
         """Return the tensors by name as writable arrays, or the only one where that is ``tensor``.
 
         Raises `DecodeError`.
@@ -86,7 +91,7 @@ def _safetensors(part: str, missing: type[Exception]) -> Any:
         raise missing(_MISSING) from error
 
 
-def _storable(value: object) -> npt.NDArray[Any]:
+def _storable(value: object) -> "npt.NDArray[Any]":
     array = as_array(value)
     if array.dtype.str[1:] not in NUMBERS:
         raise EncodeError(
@@ -96,7 +101,7 @@ def _storable(value: object) -> npt.NDArray[Any]:
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _array(name: str, tensor: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _array(name: str, tensor: Mapping[str, Any]) -> "npt.NDArray[Any]":
     dtype, data = tensor["dtype"], tensor["data"]
     if dtype == "BF16":
         return _widened(data).reshape(tensor["shape"])
@@ -109,6 +114,6 @@ def _array(name: str, tensor: Mapping[str, Any]) -> npt.NDArray[Any]:
     return array.reshape(tensor["shape"])
 
 
-def _widened(data: bytes) -> npt.NDArray[np.float32]:
+def _widened(data: bytes) -> "npt.NDArray[np.float32]":
     """Return bfloat16 numbers as float32, of which they are the upper half."""
     return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)

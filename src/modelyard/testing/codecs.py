@@ -54,8 +54,15 @@ class CodecContract:
     def same(self, value: object, decoded: object) -> bool:
         """Tell whether `decoded` is `value` again; override it where that is not ``==``.
 
-        Where one of them is an array, shape and numbers must agree; the dtype is the format's affair.
+        Where one of them is an array, shape and numbers must agree; the dtype is the format's affair. So it
+        is with what dicts, lists and tuples hold.
         """
+        if isinstance(value, dict) and isinstance(decoded, dict):
+            return value.keys() == decoded.keys() and all(
+                self.same(value[key], decoded[key]) for key in value
+            )
+        if isinstance(value, list | tuple) and type(value) is type(decoded):
+            return len(value) == len(decoded) and all(map(self.same, value, decoded))
         if not isinstance(value, np.ndarray) and not isinstance(decoded, np.ndarray):
             return bool(value == decoded)
         try:

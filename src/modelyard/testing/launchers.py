@@ -27,6 +27,8 @@ ARGUMENTS = (
     "--lines", "one\ntwo",
 )  # fmt: skip
 """What a shell would take apart, change or lose."""
+_OF_TOOLS = ("$$", "${local_rank}")
+"""What torchrun, and tools that are made of it, would replace; before a command runs it may be escaped."""
 
 _PROGRAM = """
 import json, os, pathlib, sys
@@ -73,7 +75,7 @@ class LauncherContract:
         """`distributions` is a tuple of the keys of ``distribution={...}``, empty for none."""
         declared = type(self.launcher).distributions
         assert isinstance(declared, tuple), f"distributions must be a tuple, not {declared!r}"
-        wrong = [key for key in declared if not isinstance(key, str) or not key.isidentifier()]
+        wrong = [key for key in declared if not isinstance(key, str) or not re.fullmatch(r"\w+(\.\w+)*", key)]
         assert not wrong, f"distributions must hold words, not {wrong!r}"
 
     def test_is_made_without_options(self) -> None:
@@ -150,12 +152,13 @@ class LauncherContract:
         if not self.can_run:
             pytest.skip(f"{self.launcher.name} cannot run here")
         (tmp_path / "train.py").write_text(_PROGRAM, "utf-8")
-        command = self._command(tmp_path)
+        arguments = (*ARGUMENTS, *_OF_TOOLS)
+        command = self._command_of(EntryPoint("train.py", arguments, tmp_path))
         self._run(command)
         found = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("seen.*.json")]
         assert found, f"the command ended well and did not run the script: {command.argv}"
         for seen in found:
-            assert tuple(seen["arguments"]) == ARGUMENTS, f"the script was given {seen['arguments']}"
+            assert tuple(seen["arguments"]) == arguments, f"the script was given {seen['arguments']}"
             assert Path(seen["cwd"]).samefile(tmp_path), f"the script ran in {seen['cwd']}, not {tmp_path}"
 
     def _command(self, code_dir: Path, name: str = "algo-1", *, hosts: int = 1) -> Command:

@@ -140,7 +140,7 @@ class PluginContract:
 
     def test_selection_names_what_there_is(self) -> None:
         """A selection hook answers whatever it is asked: None, or what is registered."""
-        for hook, arguments in _questions():
+        for hook, arguments in _questions(_offered(self._alone())):
             if function := self._hooks().get(hook):
                 answer = _called(hook, function, arguments)
                 name = answer.name if isinstance(answer, ProviderRef) else answer
@@ -286,8 +286,15 @@ def _imported_anew(
 # -- what its hooks are called with ----------------------------------------------------------------
 
 
-def _questions() -> Iterator[tuple[str, dict[str, object]]]:
-    for resources in RESOURCES:
+def _offered(manager: PluginManager) -> Iterator[Resources]:
+    """Yield resources of the instance types that the plugin's own classes declare."""
+    for provider in _providers(manager):
+        for pattern in provider.declares("instance_types"):
+            yield Resources(pattern.replace("*", "x").replace("?", "x"))
+
+
+def _questions(own: Iterator[Resources]) -> Iterator[tuple[str, dict[str, object]]]:
+    for resources in (*RESOURCES, *own):
         yield "modelyard_select_hardware", {"resources": resources}
         yield "modelyard_select_backend", {"resources": resources}
         for distribution in _DISTRIBUTIONS:

@@ -25,5 +25,6 @@ def installed(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.0\n")
         (info / "entry_points.txt").write_text(f"[modelyard]\n{name} = {module}\n")
         monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # For the processes that are started.
 
     return install

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from modelyard import __version__
+from modelyard import __version__, cli
 from modelyard.cli import main
 
 
@@ -110,6 +110,18 @@ def test_help_names_what_there_is(command, words, capsys):
     assert raised.value.code == 0
     shown = capsys.readouterr().out
     assert [word for word in words if word not in shown] == []
+
+
+@pytest.mark.parametrize("module", cli._MODULES)
+def test_a_command_is_found_in_its_module(module):
+    *_, commands = cli._parser([module])._subparsers._group_actions
+    assert tuple(commands.choices) == cli._MODULES[module]
+    assert cli._modules([cli._MODULES[module][-1], "--help"]) == [module]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["ftt"], ["--version", "fit"]])
+def test_all_commands_are_there_for_whoever_names_none(arguments):
+    assert cli._modules(arguments) == cli._MODULES
 
 
 def test_help_loads_nothing_that_takes_time():

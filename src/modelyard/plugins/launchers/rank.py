@@ -9,7 +9,7 @@ _SHIM = Path(__file__).with_name("rank.sh")
 
 def ranks_on(hardware: Hardware) -> int:
     """Return how many processes use a host well: one per accelerator; one for all of its CPUs."""
-    return 1 if hardware.device_type == "cpu" else max(1, hardware.device_count())
+    return max(1, hardware.device_count())
 
 
 def as_rank(argv: tuple[str, ...]) -> tuple[str, ...]:

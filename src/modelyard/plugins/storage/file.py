@@ -1,14 +1,11 @@
 """Files and folders of this machine, by ``file://`` URIs."""
 
-import hashlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import ClassVar
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -63,6 +60,8 @@ class FileStorage:
         Raises `StorageError`. Asking for permissions would not do: root has them all, and a disk
         may be full or read-only.
         """
+        from tempfile import NamedTemporaryFile
+
         folder = _path(uri)
         with _reporting(f"cannot write into {uri!r}"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -139,8 +138,10 @@ def _check_free(source: Path, target: Path) -> None:
 
 
 def _digest(path: Path) -> bytes:
+    from hashlib import file_digest
+
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return file_digest(file, "sha256").digest()
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -148,7 +149,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
         target.mkdir(exist_ok=True)
         return
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    part = target.with_name(f".{os.urandom(8).hex()}.part")
     try:
         shutil.copy2(source, part)
         part.replace(target)

@@ -1,17 +1,15 @@
 """Amazon S3, and services that speak its protocol, by ``s3://`` URIs."""
 
 import os
-import secrets
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from modelyard.core.errors import InvalidPlanError, StorageError, did_you_mean
 from modelyard.core.log import get_logger
 from modelyard.plugins._aws import Aws, code_of, default_bucket, is_foreseen, reporting
-from modelyard.plugins.storage.s3_download import Downloads
 from modelyard.plugins.storage.s3_places import (
     FORBIDDEN,
     MISSING,
@@ -23,7 +21,11 @@ from modelyard.plugins.storage.s3_places import (
     nothing_at,
 )
 from modelyard.plugins.storage.s3_transfer import Means, Meter, Progress
-from modelyard.plugins.storage.s3_upload import Uploads, abandon, check_is_file, files_in
+
+if TYPE_CHECKING:
+    from modelyard.plugins.storage.s3_upload import Uploads
+
+# What moves files is imported when they are moved: every program that asks what there is imports this.
 
 KMS_KEY = "MODELYARD_S3_KMS_KEY"
 
@@ -78,6 +80,8 @@ class S3Storage:
         Raises `StorageError`, with the nearest names where there is nothing. After an error the same
         call goes on where it was.
         """
+        from modelyard.plugins.storage.s3_download import Downloads
+
         place = Place.of(uri)
         with self._reporting(f"cannot read {uri!r}"):
             bucket = self._bucket(place)
@@ -124,6 +128,8 @@ class S3Storage:
         return place.uri
 
     def _run_upload(self, path: Path, place: Place) -> None:
+        from modelyard.plugins.storage.s3_upload import files_in
+
         bucket = self._bucket(place)
         if path.is_dir():
             found = [(file, f"{place.folder}{name}") for file, name in files_in(path)]
@@ -159,6 +165,8 @@ class S3Storage:
 
         The account's default bucket of the region is made if it is not there. Raises `StorageError`.
         """
+        from modelyard.plugins.storage.s3_upload import abandon
+
         place = Place.of(uri)
         with self._reporting(f"cannot write into {uri!r}"):
             bucket = self._bucket(place)
@@ -172,7 +180,7 @@ class S3Storage:
                 if place.bucket != self._default_name():
                     raise self._no_bucket(place) from error
                 self._make_bucket(place)
-            key = f"{place.folder}.modelyard-{secrets.token_hex(8)}"
+            key = f"{place.folder}.modelyard-{os.urandom(8).hex()}"
             begun = bucket.call("create_multipart_upload", Key=key, **self._encryption)
             if left := abandon(bucket, key, begun["UploadId"]):
                 _log.warning(left)
@@ -240,7 +248,9 @@ class S3Storage:
     def _means(self, bucket: Bucket) -> Means:
         return Means(bucket, self.part_size, self.concurrency, self.attempts)
 
-    def _uploads(self, bucket: Bucket, place: Place, files: list[tuple[Path, str]]) -> Uploads:
+    def _uploads(self, bucket: Bucket, place: Place, files: list[tuple[Path, str]]) -> "Uploads":
+        from modelyard.plugins.storage.s3_upload import Uploads
+
         total = sum(file.stat().st_size for file, _ in files)
         return Uploads(self._means(bucket), Meter(place.uri, total, self.progress), self._encryption)
 
@@ -267,6 +277,8 @@ def _check_no_file(bucket: Bucket, place: Place) -> None:
 
 def _file(path: Path, place: Place) -> Path:
     """Return `path` if it is a file that can be at `place`. Raises `StorageError`."""
+    from modelyard.plugins.storage.s3_upload import check_is_file
+
     if not path.exists():
         raise StorageError(f"there is nothing at '{path}' that could be uploaded")
     check_is_file(path)

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import attrs
 
@@ -41,6 +40,8 @@ class Means:
 
         Raises the first error, when the others have ended as well.
         """
+        from concurrent.futures import ThreadPoolExecutor, as_completed
+
         workers = max(1, min(self.concurrency, _MEMORY // (part_size or self.part_size)))
         with ThreadPoolExecutor(workers, thread_name_prefix="modelyard-s3") as pool:
             try:

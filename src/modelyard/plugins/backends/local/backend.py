@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
@@ -27,19 +27,14 @@ from modelyard.core.handover import HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
 from modelyard.core.listening import listen
 from modelyard.core.log import get_logger
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
-from modelyard.plugins.backends.local import owner
-from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
-from modelyard.plugins.backends.local.guard import GuardSettings
-from modelyard.plugins.backends.local.handles import (
-    LocalEndpointHandle,
-    LocalJobHandle,
-    described,
-    described_endpoint,
-)
 from modelyard.plugins.backends.local.home import absolute, default_home
-from modelyard.plugins.backends.local.job_guard import JobSettings
-from modelyard.plugins.backends.local.records import Record, Records
-from modelyard.plugins.backends.local.staging import stage
+
+if TYPE_CHECKING:
+    from modelyard.plugins.backends.local.guard import GuardSettings
+    from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
+    from modelyard.plugins.backends.local.records import Record, Records
+
+# What stages, guards and finds again is imported when it is needed: to tell what there is takes none of it.
 
 _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 _OF_OTHERS = ("SAGEMAKER_", "SM_", "TORCHELASTIC_", "OMPI_COMM_", "PMI_", "PMIX_")
@@ -67,17 +62,23 @@ class LocalBackend:
     stop_seconds: float = 30.0
 
     @property
-    def _records(self) -> Records:
+    def _records(self) -> "Records":
+        from modelyard.plugins.backends.local.records import Records
+
         return Records(Path(self.home))
 
     # -- jobs ----------------------------------------------------------------------------------
 
-    def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> LocalJobHandle:
+    def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> "LocalJobHandle":
         """Stage the job's hosts and start its guard.
 
         Raises what packing and downloading raise, `InvalidPlanError` and `JobExistsError`; nothing is
         left behind then.
         """
+        from modelyard.plugins.backends.local.handles import LocalJobHandle
+        from modelyard.plugins.backends.local.job_guard import JobSettings
+        from modelyard.plugins.backends.local.staging import stage
+
         taken = self._records.add("job", plan.job_name, JobStatus.IN_PROGRESS, plan.redacted().to_json())
         if taken is None:
             raise JobExistsError(
@@ -109,6 +110,8 @@ class LocalBackend:
 
     def jobs(self) -> Iterator[JobDescription]:
         """Yield every job of this home, the oldest first."""
+        from modelyard.plugins.backends.local.handles import described
+
         for record in self._records.all("job"):
             try:
                 yield described(record)
@@ -116,8 +119,10 @@ class LocalBackend:
                 # Of a later version, say: the others are to be seen all the same.
                 _log.warning("a job cannot be shown", job=record.name, error=str(error))
 
-    def job(self, name: str) -> LocalJobHandle:
+    def job(self, name: str) -> "LocalJobHandle":
         """Return the job of that name. Raises `JobNotFoundError`."""
+        from modelyard.plugins.backends.local.handles import LocalJobHandle
+
         if self._records.find("job", name) is None:
             known = [record.name for record in self._records.all("job")][-5:]
             newest = f"; the newest are {', '.join(reversed(known))}" if known else ""
@@ -126,12 +131,15 @@ class LocalBackend:
 
     # -- endpoints -----------------------------------------------------------------------------
 
-    def deploy(self, plan: EndpointPlan, carrier: Carrier) -> LocalEndpointHandle:
+    def deploy(self, plan: EndpointPlan, carrier: Carrier) -> "LocalEndpointHandle":
         """Unpack the model, bind the socket and start the guard.
 
         The socket listens from now on, so a client that comes early waits instead of being refused.
         Raises what packing raises, and `EndpointExistsError`; nothing is left behind then.
         """
+        from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
+        from modelyard.plugins.backends.local.handles import LocalEndpointHandle
+
         if plan.resources.instance_count != 1:
             raise InvalidPlanError(
                 "the backend 'local' serves an endpoint on one host; initial_instance_count is "
@@ -164,8 +172,10 @@ class LocalBackend:
             owned = _start_guard("endpoint_guard", settings, record, environ, attached=True)
         return LocalEndpointHandle(self._records, record, timeout=self.invoke_timeout, owned=owned)
 
-    def endpoint(self, name: str) -> LocalEndpointHandle:
+    def endpoint(self, name: str) -> "LocalEndpointHandle":
         """Return the live endpoint of that name. Raises `EndpointNotFoundError`."""
+        from modelyard.plugins.backends.local.handles import LocalEndpointHandle
+
         record = self._records.find("endpoint", name)
         if record is None or record.is_terminal:
             live = [r.name for r in self._records.all("endpoint") if not r.is_terminal]
@@ -176,6 +186,8 @@ class LocalBackend:
 
     def endpoints(self) -> Iterator[EndpointDescription]:
         """Yield every endpoint of this home, the oldest first."""
+        from modelyard.plugins.backends.local.handles import described_endpoint
+
         for record in self._records.all("endpoint"):
             try:
                 yield described_endpoint(record)
@@ -185,7 +197,7 @@ class LocalBackend:
     # -- starting ------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _staging(self, record: Record, lease: int) -> Iterator[tuple[Record, int]]:
+    def _staging(self, record: "Record", lease: int) -> "Iterator[tuple[Record, int]]":
         """Take the record back, with its folder, if what is done meanwhile fails."""
         try:
             yield record, lease
@@ -196,15 +208,17 @@ class LocalBackend:
         finally:
             os.close(lease)
 
-    def _guarded(self, record: Record, lease: int) -> dict[str, Any]:
+    def _guarded(self, record: "Record", lease: int) -> dict[str, Any]:
         """Return what every guard is told."""
         return {"home": self.home, "record_id": record.id, "lease": lease, "grace": self.stop_seconds}
 
 
 def _start_guard(
-    program: str, settings: GuardSettings, record: Record, environ: Mapping[str, str], *, attached: bool
+    program: str, settings: "GuardSettings", record: "Record", environ: Mapping[str, str], *, attached: bool
 ) -> int:
     """Start the guard and return the number of this process's hold on it, or -1."""
+    from modelyard.plugins.backends.local import owner
+
     theirs, ours = owner.hold() if attached else (-1, -1)
     settings = attrs.evolve(settings, owner=theirs)
     module = f"modelyard.plugins.backends.local.{program}"
