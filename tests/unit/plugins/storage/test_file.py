@@ -327,6 +327,6 @@ def test_prepare_on_a_full_disk(storage, tmp_path, monkeypatch):
     def full(**arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("modelyard.plugins.storage.file.NamedTemporaryFile", full)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
     with pytest.raises(StorageError, match="No space left on device"):
         storage.prepare(tmp_path.as_uri())
