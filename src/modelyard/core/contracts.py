@@ -652,7 +652,7 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     instance_types: ClassVar[tuple[str, ...]]
-    """Shell-style patterns of the instance types that it offers: ``("local", "local_gpu")``."""
+    """Shell-style patterns of the instance types that it offers: ``("local", "local_*")``."""
 
     def submit(self, plan: TrainingPlan, carrier: Carrier, *, attached: bool = True) -> JobHandle:
         """Start a training job. Everything that can be known to be wrong is raised before it runs.

@@ -8,7 +8,7 @@ import attrs
 from modelyard.core.contracts import Command, EntryPoint, Hardware, Host, RankFailure, Resources
 from modelyard.core.errors import InvalidPlanError
 from modelyard.plugins.launchers import options
-from modelyard.plugins.launchers.rank import as_rank, ranks_on
+from modelyard.plugins.launchers.rank import as_rank, literal, ranks_on
 
 _OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """A store, on a port of its own, for each start of the processes.
@@ -82,7 +82,7 @@ class TorchrunLauncher:
             *("--nproc_per_node", str(ranks)),
             *self._meeting(host),
             *("--max_restarts", str(self.max_restarts)),
-            *("--no_python", *map(_literal, as_rank(entry.argv))),
+            *("--no_python", *map(literal, as_rank(entry.argv))),
         )
         return Command(argv, _OWN_STORE if self._starts_again else {}, entry.code_dir, ranks)
 
@@ -137,8 +137,3 @@ class TorchrunLauncher:
             *("--rdzv_conf", ",".join(f"{key}={value}" for key, value in settings.items())),
             *("--local_addr", host.address),
         )
-
-
-def _literal(token: str) -> str:
-    """Return what ``torchrun`` passes on as `token`: in a token it looks for ``${local_rank}`` and ``$$``."""
-    return re.sub(r"\$(?=\$|\{?local_rank)", "$$", token)

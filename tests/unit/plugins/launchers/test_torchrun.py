@@ -16,15 +16,10 @@ TWO = ("algo-1", "algo-2")
 ENTRY = EntryPoint("train.py", ("--epochs", "3"), Path("/code"), interpreter="/env/bin/python")
 
 
-@attrs.frozen
-class Accelerator(StandInHardware):
-    device_type = "cuda"
-
-
 def command(name="algo-1", names=TWO, entry=ENTRY, hardware=None, **options):
     addresses = tuple(f"127.3.7.{number + 1}" for number in range(len(names)))
     host = Host(name, names, "lo", addresses, 23456)
-    return TorchrunLauncher(**options).command(entry, host, hardware or StandInHardware())
+    return TorchrunLauncher(**options).command(entry, host, hardware or StandInHardware(1))
 
 
 def settings(argv):
@@ -38,19 +33,15 @@ def settings(argv):
 # -- how many processes ------------------------------------------------------------------------
 
 
-def test_one_process_on_cpus_however_many_there_are():
-    assert settings(command(hardware=StandInHardware(8)).argv)["--nproc_per_node"] == "1"
-
-
 @pytest.mark.parametrize(("devices", "processes"), [(8, 8), (1, 1), (0, 1)])
-def test_one_process_per_accelerator(devices, processes):
-    made = command(hardware=Accelerator(devices))
+def test_one_process_per_device(devices, processes):
+    made = command(hardware=StandInHardware(devices))
     assert settings(made.argv)["--nproc_per_node"] == str(processes)
     assert made.ranks == processes
 
 
 def test_processes_per_host_goes_before_what_there_is():
-    made = command(hardware=Accelerator(8), processes_per_host=3)
+    made = command(hardware=StandInHardware(8), processes_per_host=3)
     assert settings(made.argv)["--nproc_per_node"] == "3"
     assert made.ranks == 3
 

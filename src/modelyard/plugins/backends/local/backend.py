@@ -53,7 +53,7 @@ class LocalBackend:
     """
 
     name: ClassVar[str] = "local"
-    instance_types: ClassVar[tuple[str, ...]] = ("local", "local_gpu")
+    instance_types: ClassVar[tuple[str, ...]] = ("local", "local_*")
 
     home: str = attrs.field(factory=lambda: str(default_home()), converter=absolute)
     host: str = "127.0.0.1"

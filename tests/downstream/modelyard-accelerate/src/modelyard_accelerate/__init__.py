@@ -1,6 +1,5 @@
 """A launcher for modelyard: Hugging Face's ``accelerate launch``."""
 
-import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -8,7 +7,7 @@ import attrs
 
 from modelyard import hookimpl
 from modelyard.core.contracts import Command, EntryPoint, Hardware, Host, Launcher, RankFailure
-from modelyard.plugins.launchers.rank import as_rank
+from modelyard.plugins.launchers.rank import as_rank, literal
 from modelyard.plugins.launchers.torchrun_report import first_failure
 
 MODELYARD_CONTRACT = "1.0"
@@ -45,7 +44,7 @@ class AccelerateLauncher:
             # 0: a free port, so that jobs of one host do not meet.
             *("--main_process_port", str(host.master_port if hosts > 1 else 0)),
             *("--mixed_precision", self.mixed_precision, "--dynamo_backend", "no", "--no_python"),
-            *(map(_literal, as_rank(entry.argv)) if several else as_rank(entry.argv)),
+            *(map(literal, as_rank(entry.argv)) if several else as_rank(entry.argv)),
         )
         # Without it the scripts' Accelerator looks for a GPU.
         environ = {"ACCELERATE_USE_CPU": "true"} if hardware.device_type == "cpu" else {}
@@ -54,11 +53,6 @@ class AccelerateLauncher:
     def first_failure(self, stderr: str) -> RankFailure | None:
         """Return what the report of torch's agent says; None without one."""
         return first_failure(stderr)
-
-
-def _literal(token: str) -> str:
-    """Return what torch's agent passes on as `token`: it looks for ``${local_rank}`` and ``$$``."""
-    return re.sub(r"\$(?=\$|\{?local_rank)", "$$", token)
 
 
 @hookimpl

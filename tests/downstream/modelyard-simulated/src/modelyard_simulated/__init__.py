@@ -8,7 +8,6 @@ import attrs
 
 from modelyard import hookimpl
 from modelyard.core.contracts import Hardware, Host
-from modelyard.core.plans import Resources
 from modelyard.hardware.torch import StackedInputs, TorchHardware
 
 MODELYARD_CONTRACT = "1.0"
@@ -44,12 +43,6 @@ class SimulatedHardware(TorchHardware, StackedInputs):
 def modelyard_register_hardware() -> Iterable[type[Hardware]]:
     """Return the hardware."""
     return (SimulatedHardware,)
-
-
-@hookimpl
-def modelyard_select_backend(resources: Resources) -> str | None:
-    """Return where such machines are: here."""
-    return "local" if resources.instance_type in SimulatedHardware.instance_types else None
 
 
 def register_backend() -> None:
