@@ -35,17 +35,12 @@ KINDS = (
 )
 
 
-_TUPLES = (
-    "accelerator_types",
-    "collectives",
-    "distributions",
-    "instance_types",
-    "media_types",
-    "schemes",
-)
+CHOOSING = ("accelerator_types", "distributions", "instance_types", "media_types", "schemes")
+"""What classes declare to be chosen by."""
+_TUPLES = (*CHOOSING, "collectives")
 
-
-_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+"""Of a provider."""
 _PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 
@@ -103,7 +98,7 @@ def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
             if not _is_strings(declared):
                 said = f"{cls.__qualname__}.{attribute} must be a tuple of strings"
                 raise TypeError(f"{said}, not {declared!r}")
-        missing = [member for member in _members(kind.protocol) if not hasattr(cls, member)]
+        missing = [member for member in members(kind.protocol) if not hasattr(cls, member)]
         if missing:
             raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
     return checked
@@ -113,7 +108,7 @@ def _check_name(kind: Kind, cls: type) -> None:
     name = getattr(cls, "name", None)
     if not isinstance(name, str) or not name:
         raise TypeError(f'{cls.__qualname__} has no name: a {kind.word} class needs `name = "..."`')
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} is no name of a {kind.word}: take a lower-case letter, then such letters, digits, "
             "_, - and ."
@@ -124,6 +119,7 @@ def _is_strings(value: object) -> bool:
     return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
 
 
-def _members(protocol: type) -> list[str]:
+def members(protocol: type) -> list[str]:
+    """Return the names that a Protocol requires, sorted."""
     names = {*vars(protocol), *inspect.get_annotations(protocol)}
     return sorted(name for name in names if not name.startswith("_"))

@@ -13,7 +13,6 @@ from modelyard.core.discovery import builtins, installed
 from modelyard.core.errors import did_you_mean
 from modelyard.core.log import get_logger
 from modelyard.core.plans import TrainingPlan
-from modelyard.core.plugin_host import ANYTHING
 from modelyard.core.selection import Selection
 from modelyard.core.statuses import shown
 
@@ -62,7 +61,7 @@ class PluginManager(Selection):
         for plugin, added in self._each("modelyard_job_environ", {"host": host, "hardware": hardware}):
             try:
                 environ |= _variables(added)
-            except ANYTHING as error:
+            except Exception as error:  # noqa: BLE001 - of a mapping of its own
                 self._reject(plugin, f"modelyard_job_environ must return {error}, not {shown(added)}")
         return environ
 

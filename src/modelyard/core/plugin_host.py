@@ -6,8 +6,9 @@ object) becomes a row of `PluginHost.statuses` and a note on later errors, and e
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -17,13 +18,10 @@ from modelyard.core import hookspecs
 from modelyard.core.contracts import Backend, Codec, Hardware, Launcher, Packager, Storage
 from modelyard.core.discovery import Found
 from modelyard.core.errors import BrokenPluginError, UnknownProviderError, did_you_mean
-from modelyard.core.kinds import KINDS, Kind, check_classes, check_plugin
+from modelyard.core.kinds import CHOOSING, KINDS, Kind, check_classes, check_plugin
 from modelyard.core.log import get_logger
 from modelyard.core.registry import Provider, Registry
 from modelyard.core.statuses import PluginStatus, described
-
-ANYTHING = (Exception, SystemExit)
-"""What a plugin's code may raise without harm to anybody else."""
 
 _log = get_logger(__name__)
 
@@ -53,20 +51,24 @@ class PluginHost:
 
     def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:
         status = PluginStatus(found.name, found.distribution, found.version)
-        if found.name in self._statuses:
+        other = self._statuses.get(found.name)
+        if other is not None:
             status.plugin = f"{found.name}#{len(self._statuses)}"
-            self._statuses[status.plugin] = status
-            self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already"))
-            return status
-        self._statuses[found.name] = status
-        self._found[found.name] = found
+        self._statuses[status.plugin] = status
         if disabled:
             status.state = "disabled"
             return status
+        if other is not None:
+            whose = f", of {other.source}: uninstall one of them" if other.distribution else ""
+            self._fail(status, ValueError(f"a plugin called {found.name!r} is loaded already{whose}"))
+            return status
+        self._found[found.name] = found
         try:
             with self._watched(found.name):
                 self._load(found, status)
-        except ANYTHING as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, without harm to others
             if self._pluggy.has_plugin(found.name):
                 self._pluggy.unregister(name=found.name)
             self._fail(status, error)
@@ -185,8 +187,8 @@ class PluginHost:
     def _providers(self, kind: Kind) -> tuple[Provider[Any], ...]:
         """Return the providers of a kind, without third parties' that have the name of a built-in one."""
         registered = tuple(self._registered(kind))
-        taken = {each.name: each for each in registered if self._found[each.plugin].is_builtin}
-        kept = tuple(each for each in registered if not self._is_shadowed(each, taken))
+        ours = tuple(each for each in registered if each.is_builtin)
+        kept = tuple(each for each in registered if not self._is_shadowed(each, ours))
         count = Counter(each.name for each in kept)
         for each in kept:
             if count[each.name] > 1:
@@ -202,13 +204,17 @@ class PluginHost:
             for cls in classes:
                 yield Provider(kind.word, cls, plugin, status.distribution, status.version)
 
-    def _is_shadowed(self, provider: Provider[Any], taken: Mapping[str, Provider[Any]]) -> bool:
-        shadowed = bool(self._found[provider.plugin].package) and provider.name in taken
-        if shadowed:
-            self._statuses[provider.plugin].note(
-                f"its {provider.kind} {provider.name!r} is left out: modelyard has one of that name"
-            )
-        return shadowed
+    def _is_shadowed(self, provider: Provider[Any], ours: Sequence[Provider[Any]]) -> bool:
+        """Tell whether a third party's provider has the name of a built-in one; note what it cannot have."""
+        if not self._found[provider.plugin].package:
+            return False
+        status, what = self._statuses[provider.plugin], f"its {provider.kind} {provider.name!r}"
+        if any(provider.name == each.name for each in ours):
+            status.note(f"{what} is left out: modelyard has one of that name")
+            return True
+        if lost := ", ".join(_claimed_by(ours, provider)):
+            status.note(f"{what} is not used for {lost}: modelyard's is; ask for it by its name")
+        return False
 
     def _failures_note(self) -> str:
         failed = [s for s in self._statuses.values() if s.state == "failed"]
@@ -241,7 +247,9 @@ class PluginHost:
                 with watch:
                     answer = _answer(hook, impl, arguments)
                     answer = check(answer) if check else answer
-            except ANYTHING as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - see `_add`
                 self._fail(self._statuses[impl.plugin_name], error, observing=observing)
             else:
                 yield impl.plugin_name, answer
@@ -250,5 +258,16 @@ class PluginHost:
 def _answer(hook: str, impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:
     try:
         return impl.function(*(arguments[name] for name in impl.argnames))
-    except ANYTHING as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise RuntimeError(f"{hook} raised {described(error)}") from error
+
+
+def _claimed_by(ours: Sequence[Provider[Any]], provider: Provider[Any]) -> Iterator[str]:
+    """Yield what a provider declares to be chosen by, and a built-in one declares as well."""
+    for attribute in CHOOSING:
+        patterns = {item for each in ours for item in each.declares(attribute)}
+        for item in provider.declares(attribute):
+            if any(fnmatchcase(item, pattern) for pattern in patterns):
+                yield item

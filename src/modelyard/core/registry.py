@@ -39,6 +39,11 @@ class Provider(Generic[P]):
         return cast(str, cast(Any, self.cls).name)
 
     @property
+    def is_builtin(self) -> bool:
+        """Whether it is one of modelyard's own."""
+        return self.distribution == "modelyard"
+
+    @property
     def source(self) -> str:
         """The distribution and its version, for people."""
         return f"{self.distribution} {self.version}".strip() or self.plugin
@@ -112,10 +117,13 @@ class Registry(Generic[P]):
     def declaring(self, attribute: str, value: str, *, pattern: bool = False) -> Provider[P] | None:
         """Return the one provider whose tuple `attribute` holds `value`, or None.
 
-        With `pattern` the tuple holds shell-style patterns. Raises `ProviderConflictError` for two.
+        With `pattern` the tuple holds shell-style patterns. What is merely installed takes nothing from a
+        built-in provider. Raises `ProviderConflictError` for two.
         """
         match = fnmatchcase if pattern else str.__eq__
         found = [p for p in self if any(match(value, item) for item in p.declares(attribute))]
+        if any(p.is_builtin for p in found):
+            found = [p for p in found if p.is_builtin or not p.distribution]
         return self._only(found, f"{value!r} ({attribute} of a {self.kind})") if found else None
 
     def declared(self, attribute: str) -> tuple[str, ...]:

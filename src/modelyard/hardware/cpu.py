@@ -1,11 +1,15 @@
 """The CPU, with gloo between hosts."""
 
-from typing import ClassVar
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
-from modelyard.hardware import detection, tensors
+from modelyard.hardware import detection
 from modelyard.hardware.torch import StackedInputs, TorchHardware
+
+if TYPE_CHECKING:
+    import torch
 
 
 @attrs.frozen
@@ -25,6 +29,22 @@ class CpuHardware(TorchHardware, StackedInputs):
         """Return how many CPUs there are, and why it is they that are used."""
         return f"{detection.cpus().said}; {detection.gpus().said}"
 
-    def place(self, value: object, index: int = 0) -> object:
-        """Return what `TorchHardware.place` returns, on the CPU."""
-        return tensors.placed(value, tensors.to_host, tensors.module_to_host)
+    def device(self, index: int) -> "torch.device":
+        """Return the one that there is, whatever the index."""
+        return _cpu()
+
+    def move(self, device: "torch.device", tensor: "torch.Tensor") -> "torch.Tensor":
+        """Return the tensor in the memory of the CPU."""
+        # Asked first: most are there, and to have torch find that out takes as long as to make a tensor.
+        return tensor if tensor.is_cpu else tensor.cpu()
+
+    def move_module(self, device: "torch.device", module: "torch.nn.Module") -> "torch.nn.Module":
+        """Return the module in the memory of the CPU."""
+        return module.to("cpu")
+
+
+@cache
+def _cpu() -> "torch.device":
+    import torch
+
+    return torch.device("cpu")

@@ -1,8 +1,7 @@
 """Between what codecs read and what torch computes with, whatever the device."""
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelyard.hardware.modules import evaluating
 
@@ -13,11 +12,20 @@ if TYPE_CHECKING:
 _NUMERIC = "biufc"
 """numpy's kinds of dtype that torch has tensors of; text and objects are nothing to place."""
 
-Move = Callable[[Any], Any]
-"""Brings a tensor or a module onto a device."""
+
+class Mover(Protocol):
+    """Brings tensors and modules onto a device."""
+
+    def move(self, device: Any, tensor: Any) -> Any:
+        """Return the tensor on the device."""
+        ...
+
+    def move_module(self, device: Any, module: Any) -> Any:
+        """Return the module on the device."""
+        ...
 
 
-def placed(value: object, move: Move, move_module: Move) -> object:
+def placed(value: object, mover: Mover, device: Any) -> object:
     """Return tensors for arrays and lists of numbers, moved; a module, moved and in evaluation mode.
 
     A list has no dtype of its own and becomes float32; an array keeps its dtype. Of a dict, such as an
@@ -29,35 +37,28 @@ def placed(value: object, move: Move, move_module: Move) -> object:
     if isinstance(value, list):
         value = _numbers(value)
     if isinstance(value, np.ndarray):
-        return move(torch.from_numpy(_shareable(value))) if value.dtype.kind in _NUMERIC else value
+        if value.dtype.kind not in _NUMERIC:
+            return value
+        return mover.move(device, torch.from_numpy(_shareable(value)))
     if isinstance(value, torch.Tensor):
-        return move(value)
+        return mover.move(device, value)
     if isinstance(value, dict):
-        return _placed_items(value, move)
-    return evaluating(move_module(value)) if isinstance(value, torch.nn.Module) else value
+        return _placed_items(value, mover, device)
+    if isinstance(value, torch.nn.Module):
+        return evaluating(mover.move_module(device, value))
+    return value
 
 
-def _placed_items(values: dict[Any, object], move: Move) -> object:
+def _placed_items(values: dict[Any, object], mover: Mover, device: Any) -> object:
     import numpy as np
     import torch
 
     found = {
-        key: placed(value, move, move)
+        key: placed(value, mover, device)
         for key, value in values.items()
         if isinstance(value, (np.ndarray, torch.Tensor))
     }
     return {**values, **found} if found else values
-
-
-def to_host(tensor: "torch.Tensor") -> "torch.Tensor":
-    """Return a tensor in the memory of the CPU."""
-    # Asked first: most are there, and to have torch find that out takes as long as to make a tensor.
-    return tensor if tensor.is_cpu else tensor.cpu()
-
-
-def module_to_host(module: "torch.nn.Module") -> "torch.nn.Module":
-    """Return a module in the memory of the CPU."""
-    return module.to("cpu")
 
 
 def fetched(value: object) -> object:

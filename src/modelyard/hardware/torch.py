@@ -1,7 +1,6 @@
-"""What is the same on every kind of device that torch knows: the room to start a new kind from."""
+"""What is the same on every kind of device that torch knows: base classes for new kinds."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +32,7 @@ class TorchHardware:
 
     __slots__ = ()
 
+    name: ClassVar[str]
     device_type: ClassVar[str]
     collectives: ClassVar[tuple[str, ...]] = ("gloo",)
     instance_types: ClassVar[tuple[str, ...]] = ()
@@ -56,8 +56,7 @@ class TorchHardware:
         A list has no dtype of its own and becomes float32; an array keeps its dtype. Of a dict, such as an
         NPZ file is, the arrays and tensors are placed.
         """
-        device = self.device(index)
-        return tensors.placed(value, partial(self.move, device), partial(self.move_module, device))
+        return tensors.placed(value, self, self.device(index))
 
     def device(self, index: int) -> "torch.device":
         """Return torch's name for the device `index`, by which it is used from now on."""

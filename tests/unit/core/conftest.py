@@ -86,7 +86,7 @@ def provider():
 
     def make(word, name, **declared):
         kind = next(kind for kind in kinds.KINDS if kind.word == word)
-        members = dict.fromkeys(kinds._members(kind.protocol), ())
+        members = dict.fromkeys(kinds.members(kind.protocol), ())
         return type(
             f"{name.title()}{word.title()}",
             (),

@@ -179,7 +179,14 @@ class TestTwoPluginsOfOneName:
         plugins = discover()
         assert len(plugins.codecs.names()) == 1
         assert [status.state for status in plugins.statuses] == ["active", "failed", "failed"]
-        assert "a plugin called 'same' is loaded already" in plugins.statuses[1].error
+        said = "a plugin called 'same' is loaded already, of acme-codecs 1.0: uninstall one of them"
+        assert said in plugins.statuses[1].error
+
+    def test_both_can_be_left_out(self, site, discover):
+        for distribution in ("acme-codecs", "rival-codecs"):
+            site.install_codec(distribution, distribution, plugin="same")
+        states = [status.state for status in discover(MODELYARD_PLUGINS_DISABLED="same").statuses]
+        assert states == ["disabled", "disabled"]
 
     def test_by_hand_it_is_raised(self, providing):
         plugins = PluginManager()
@@ -187,6 +194,75 @@ class TestTwoPluginsOfOneName:
         with pytest.raises(BrokenPluginError, match="'same' is loaded already"):
             plugins.register(providing("codec", "two"), "same")
         assert plugins.codecs.names() == ("one",)
+
+
+GREEDY = """
+from {module} import {base}
+
+from modelyard import hookimpl
+
+
+class Greedy({base}):
+    name = "greedy"
+    {declared}
+
+
+@hookimpl
+def modelyard_register_{hook}():
+    return [Greedy]
+"""
+CLAIMS = {
+    "codecs": ("modelyard.serializers.json", "JsonCodec", "", "media_types", "application/json"),
+    "storage": ("modelyard.plugins.storage.file", "FileStorage", "", "schemes", "file"),
+    "backends": ("modelyard.plugins.backends.local.backend", "LocalBackend", "", "instance_types", "local"),
+    "hardware": (
+        "modelyard.hardware.cpu", "CpuHardware", 'instance_types = ("*",)', "instance_types", "local",
+    ),
+    "launchers": (
+        "modelyard.plugins.launchers.torchrun", "TorchrunLauncher", "", "distributions", "torchrun",
+    ),
+}  # fmt: skip
+
+
+class TestWhatABuiltInProviderIsChosenBy:
+    """As a subclass has it that declares nothing else, which would break every job of the machine."""
+
+    @pytest.mark.parametrize("kind", CLAIMS)
+    def test_is_not_taken_by_what_is_merely_installed(self, site, kind):
+        module, base, declared, attribute, value = CLAIMS[kind]
+        hook = "storages" if kind == "storage" else kind
+        site.install("greedy", GREEDY.format(module=module, base=base, declared=declared, hook=hook))
+        plugins = PluginManager.discover({})
+        word = kind if kind in {"hardware", "storage"} else kind.removesuffix("s")
+        registry = plugins.registry(word)
+        assert registry.declaring(attribute, value, pattern=attribute == "instance_types").is_builtin
+        assert registry.get("greedy").distribution == "greedy"
+        if not declared:
+            [note] = [note for note in row(plugins, "greedy").notes if "is not used for" in note]
+            assert value in note
+            assert "modelyard's is; ask for it by its name" in note
+
+    def test_is_a_conflict_for_one_that_is_registered_by_hand(self, providing):
+        plugins = PluginManager.builtin()
+        plugins.register(providing("codec", "mine", media_types=("application/json",)), "mine")
+        with pytest.raises(ProviderConflictError, match="application/json"):
+            plugins.codecs.declaring("media_types", "application/json")
+
+
+class Skipped(BaseException):
+    """As pytest's, for instance."""
+
+
+def test_whatever_a_plugin_raises_is_its_own_failure(site, discover, plugin):
+    site.install("skips", "class Skipped(BaseException): pass\nraise Skipped('at import')")
+    plugins = discover()
+
+    def skip():
+        raise Skipped("in a hook")
+
+    plugins.register(plugin(modelyard_register_codecs=skip), "late")
+    assert row(plugins, "skips").error == "Skipped: at import"
+    assert "Skipped: in a hook" in row(plugins, "late").error
 
 
 class TestUnknownNames:

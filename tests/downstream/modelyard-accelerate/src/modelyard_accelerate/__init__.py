@@ -38,7 +38,7 @@ class AccelerateLauncher:
         argv = (
             *(entry.interpreter, "-P", "-m", "accelerate.commands.launch"),
             *("--num_processes", str(each * hosts), "--num_machines", str(hosts)),
-            # Its word for several processes below torch's own agent, on whatever device.
+            # What accelerate calls several processes below torch's own agent, on the CPU as well.
             *(["--multi_gpu"] if several else []),
             *("--machine_rank", str(host.rank), "--main_process_ip", host.master_address),
             # 0: a free port, so that jobs of one host do not meet.
