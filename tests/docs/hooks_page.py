@@ -38,7 +38,7 @@ acme = "acme_plugin"
 ```
 
 Each example below is a whole plugin. While you try one out, register it by hand:
-`PluginManager.discover().register(module)` (see [Add a codec](../how-to/add-a-codec.md)).
+`PluginManager.discover().register(module)` (see [Write a codec in ten minutes](../how-to/add-a-codec.md)).
 
 ## The rules
 
@@ -64,16 +64,29 @@ While a third party's plugin is imported, and while its `modelyard_register_...`
 what it does, and the list says it:
 
 * what it prints to `sys.stdout` goes to stderr, so that it is never in the output of a command;
-* what it replaces of modelyard's, of the built-ins and of the hooks of `sys` is put back, except in modules
-  that nobody had imported before it;
+* what it replaces of modelyard's (what can be called, members of classes, constants), of the built-ins and of
+  the hooks of `sys` is put back, except in modules that nobody had imported before it;
 * an import that takes longer than a second is listed with its time, and one that has not ended after five
-  is named on stderr while it still goes on;
+  is named on stderr while it still goes on: whoever asked for the plugins waits until it ends;
 * a provider with the name of a built-in one is left out. Of two third parties' with the same name neither
   can be used, until one of them is uninstalled or disabled.
 
-Nothing helps against `os._exit`, a crash of the interpreter, or output that is written to the file
-descriptor 1 itself. `MODELYARD_PLUGINS_AUTOLOAD=0`, which leaves all third parties out, shows whether it is
-one of them, and `MODELYARD_PLUGINS_DISABLED` which one.
+In a program with other threads, only what a plugin replaces by something of its own package is put back. The
+rest may be another thread's, which is inside a `redirect_stdout` or a test's `patch`, say: it stays as it is
+and is listed as "which may be another thread's", or not at all if it is `sys.stderr` or `sys.stdin`.
+
+Nothing helps against
+
+* `os._exit`, a crash of the interpreter, and output that is written to the file descriptor 1 itself or to
+  `sys.__stdout__`;
+* what the threads do that a plugin starts: they may print and go on when it is imported;
+* what is changed and not replaced, a list or a dict of modelyard's, and what other libraries define;
+* changes of `os.environ`, `sys.path`, the working directory, the handlers of signals and
+  `warnings.filters`;
+* a hook that hangs, prints or replaces something, if its name does not begin with `modelyard_register_`.
+
+`MODELYARD_PLUGINS_AUTOLOAD=0`, which leaves all third parties out, shows whether it is one of them, and
+`MODELYARD_PLUGINS_DISABLED` which one.
 """
 
 

@@ -16,7 +16,7 @@ import pytest
 from modelyard.core.contracts import EntryPoint, Host
 from modelyard.plugins.launchers import mpi_dialects
 from modelyard.plugins.launchers.mpirun import MpirunLauncher
-from modelyard.testing.launchers import StandInHardware
+from modelyard.testing.stand_in import StandInHardware
 
 DDP = Path(__file__).with_name("scripts") / "ddp.py"
 LIMIT = 90

@@ -464,7 +464,8 @@ def _seconds(line):
     ids=["raises", "exits", "ends its process", "crashes", "hangs"],
 )
 def test_the_server_ends_with_the_reason(server, statement, reason, deaths):
-    server.start(MODEL.replace("return NAME", statement), workers=1, startup_timeout=1)
+    patience = 1 if "not loaded within" in reason else 60
+    server.start(MODEL.replace("return NAME", statement), workers=1, startup_timeout=patience)
     assert re.search(reason, server.failed())
     assert server.log.count("worker started") == deaths
 

@@ -43,6 +43,8 @@ def _run(parser: "Parser", options: argparse.Namespace) -> int:
         parser.error("--distribution-option is for a --distribution, as --distribution torchrun")
     if options.launcher_options and not options.launcher:
         parser.error("--launcher-option is for a --launcher, as --launcher process")
+    if options.hardware_options and not options.hardware:
+        parser.error("--hardware-option is for a --hardware, as --hardware cuda")
     if options.launcher and options.distribution:
         parser.error("--distribution and --launcher say the same: give one of them")
     estimator = _estimator(options)
@@ -66,6 +68,8 @@ def _estimator(options: argparse.Namespace) -> "PyTorch":
         said["distribution"] = {options.distribution: options.distribution_options or {}}
     if options.launcher:
         said["launcher"] = ProviderRef(options.launcher, options.launcher_options or {})
+    if options.hardware:
+        said["hardware"] = ProviderRef(options.hardware, options.hardware_options or {})
     if options.metrics:
         said["metric_definitions"] = [
             {"Name": name, "Regex": regex} for name, regex in options.metrics.items()

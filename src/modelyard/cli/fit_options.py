@@ -123,6 +123,15 @@ def _add_machines(parser: Parser) -> None:
         help="an option of the launcher, as profile=drivers (repeatable)",
     )
     group.add_argument("--backend", metavar="NAME", help="default: the one that has the instance type")
+    group.add_argument("--hardware", metavar="NAME", help="default: that of the instance type")
+    group.add_argument(
+        "--hardware-option",
+        action=Collect,
+        type=json_pair,
+        dest="hardware_options",
+        metavar="NAME=VALUE",
+        help="an option of the hardware, as autocast=bfloat16 (repeatable)",
+    )
 
 
 def _add_job(parser: Parser) -> None:

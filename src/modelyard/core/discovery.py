@@ -6,6 +6,7 @@ this package's core. It is asked where distributions may be elsewhere than in fo
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.machinery import PathFinder
@@ -26,7 +27,8 @@ BUILTIN_PLUGINS = (
 """Found by name, not by metadata, so that they work where the package was merely copied."""
 
 _METADATA = (".dist-info", ".egg-info")
-_EGG = "egg-info"
+_IN_AN_EGG = "egg-info"
+_SEPARATORS = re.compile(r"[-_.]+")
 _MENTION = f"[{GROUP}]".encode()
 
 
@@ -78,20 +80,33 @@ def _from_folders(path: Iterable[str]) -> list[Found] | None:
     seen: set[str] = set()
     for folder in path:
         try:
-            with os.scandir(folder or ".") as entries:
-                infos = [each for each in entries if each.name.lower().endswith((*_METADATA, _EGG))]
+            infos = _infos(folder)
         except FileNotFoundError:
             continue
         except OSError:
             return None
         for info in infos:
-            stem = os.path.basename(folder) if info.name.lower() == _EGG else info.name  # noqa: PTH119
-            name = os.path.splitext(stem)[0].partition("-")[0]  # noqa: PTH122
-            key = name.lower().replace("-", "_").replace(".", "_")
+            key = _key(info)
             if key not in seen:
                 seen.add(key)
                 found += _in_distribution(info.path)
     return found
+
+
+def _infos(folder: str) -> list["os.DirEntry[str]"]:
+    """Return the metadata of the distributions in a folder, that of an egg last. Raises `OSError`."""
+    is_egg = folder.lower().endswith(".egg")
+    with os.scandir(folder or ".") as entries:
+        found = [(each.name.lower(), each) for each in entries]
+    infos = [each for name, each in found if name.endswith(_METADATA)]
+    return infos + [each for name, each in found if is_egg and name == _IN_AN_EGG]
+
+
+def _key(info: "os.DirEntry[str]") -> str:
+    """Return the name by which a distribution is the same as another one."""
+    stem, form = os.path.splitext(info.name)  # noqa: PTH122
+    name = stem.partition("-")[0] if form in _METADATA else ""
+    return _SEPARATORS.sub("_", name or _origin(info.path)[0] or info.path).lower()
 
 
 def _in_distribution(info: str) -> Iterator[Found]:
@@ -100,11 +115,11 @@ def _in_distribution(info: str) -> Iterator[Found]:
         return
     name, version = _origin(info)
     section = ""
-    for line in text.decode("utf-8", "replace").splitlines():
-        label, equals, value = line.strip().partition("=")
-        if label.startswith("["):
-            section = label.strip("[]")
-        elif section == GROUP and equals and not label.startswith(("#", ";")):
+    for line in map(str.strip, text.decode("utf-8", "replace").splitlines()):
+        if line.startswith("[") and line.endswith("]"):
+            section = line.strip("[]")
+        elif section == GROUP and "=" in line and not line.startswith("#"):
+            label, _, value = line.partition("=")
             yield _found(label.strip(), value.strip(), name, version)
 
 
@@ -113,6 +128,8 @@ def _origin(info: str) -> tuple[str, str]:
     head = _read(f"{info}/METADATA") or _read(f"{info}/PKG-INFO")
     fields = {"name": "", "version": ""}
     for line in head.decode("utf-8", "replace").splitlines():
+        if line.startswith((" ", "\t")):
+            continue  # It goes on with the header before it.
         key, colon, value = line.partition(":")
         if not colon:
             break  # The headers end with an empty line.

@@ -15,7 +15,7 @@ is a whole plugin that the tests register and call.
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import pluggy
 
@@ -46,8 +46,12 @@ class _Marker:
     def __init__(self, marker: Callable[..., Any]) -> None:
         self._marker = marker
 
-    def __call__(self, function: F) -> F:
-        return cast(F, self._marker(function))
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /, **options: bool) -> Callable[[F], F]: ...
+    def __call__(self, function: Any = None, /, **options: bool) -> Any:
+        return self._marker(function, **options)
 
     def options(self, **options: bool) -> Callable[[F], F]:
         """Return the marker with pluggy's options: ``tryfirst``, ``trylast``, ``optionalhook``."""

@@ -4,20 +4,19 @@ from importlib import import_module
 from types import ModuleType
 
 
-class _Unloaded(ModuleType):
-    """Becomes the module of its name, for whoever has it, at the first look at an attribute."""
-
-    def __getattr__(self, attribute: str) -> object:
-        module = import_module(self.__name__)
-        vars(self).update(vars(module))
-        self.__class__ = ModuleType  # type: ignore[assignment]  # From now on as fast as any module.
-        return getattr(module, attribute)
-
-
 def lazy_module(name: str) -> ModuleType:
     """Return the module `name`, which is imported when it is used.
 
     For modules of classes that ``modelyard plugins list`` and every job look at, and of which they need
     no more than the names: numpy takes longer to import than all of modelyard.
     """
-    return _Unloaded(name)
+    lazy = ModuleType(name)
+
+    def look_up(attribute: str) -> object:
+        value = getattr(import_module(name), attribute)
+        setattr(lazy, attribute, value)  # From now on found without this function.
+        return value
+
+    # Python asks it for what the module does not have. A subclass's method would slow down each look.
+    lazy.__getattr__ = look_up  # type: ignore[method-assign]
+    return lazy

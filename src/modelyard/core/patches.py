@@ -2,27 +2,34 @@
 
 import builtins
 import sys
-from collections.abc import Iterator, Mapping
+
+# As they are now: a plugin may replace those of `builtins`, which are looked at by means of these.
+from builtins import callable, getattr, str, type  # noqa: A004, UP029
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from types import FunctionType, ModuleType
+from types import ModuleType
 
 _OURS = "modelyard"
 _BUILTINS = vars(builtins)
-_HOOKS = ("displayhook", "excepthook", "exit", "stderr", "stdin", "unraisablehook")
+_STREAMS = ("stderr", "stdin")
+_HOOKS = ("displayhook", "excepthook", "exit", "unraisablehook", *_STREAMS)
 """Of `sys`; its stdout is another matter: see `modelyard.core.watching`."""
-_CODE = (FunctionType, type)
-_MEMBERS = (FunctionType, property, staticmethod, classmethod)
 _GONE = object()
 _SHOWN = 4
+
+UNDONE = "which was undone"
+LASTING = "which cannot be undone"
+DOUBTFUL = "which may be another thread's"
+"""What became of a replacement, for people."""
 
 _Attribute = tuple[ModuleType | type, str, object]
 """What has it, its name, and its value at one moment."""
 
 
-class Attributes:
+class Snapshot:
     """What others rely on, as it is now: the built-ins, hooks of `sys`, and what modelyard defines.
 
-    Values are compared by identity and never called. It takes half a millisecond.
+    Values are compared by identity and never called.
     """
 
     def __init__(self) -> None:
@@ -35,45 +42,68 @@ class Attributes:
             for holder in _holders(module)
         ]
 
-    def put_back(self, package: str) -> tuple[str, ...]:
-        """Undo what was replaced or deleted since, and return a sentence about it, or none.
+    def put_back(self, package: str, *, alone: bool = True) -> tuple[str, ...]:
+        """Undo what the top-level package `package` has replaced or deleted since; tell of it in sentences.
 
+        `alone`: no other code has run. Where some has, only what is replaced by something of the package
+        is undone: the rest may be another thread's, which will undo it itself.
         Of modules that were loaded since it is not known what they were like: there, what is from the
-        top-level package `package` is told and stays.
+        package is told and stays.
         """
-        replaced = self._put_back_builtins()
-        replaced += _changes(sys, self._hooks)
+
+        def is_its(attribute: _Attribute) -> bool:
+            return alone or is_from(_now(attribute), package)
+
+        changed = self._put_back_builtins(is_its)
+        changed += [each for each in _changes(sys, self._hooks) if each[1] not in _STREAMS or is_its(each)]
         for holder, before, ids in self._holders:
             if [*map(id, vars(holder).values())] != ids:  # Which nearly all of them have.
-                replaced += [each for each in _changes(holder, before) if _is_definition(*each)]
-        for holder, name, value in replaced:
+                changed += [each for each in _changes(holder, before) if _is_definition(*each)]
+        for holder, name, value in filter(is_its, changed):
             with suppress(Exception):
                 setattr(holder, name, value)
-        undone = [_path(attribute) for attribute in replaced if not _differs(attribute)]
-        left = [_path(attribute) for attribute in replaced if _differs(attribute)]
-        left += map(_path, self._put_in(package))
+        undone = [each for each in changed if not _differs(each)]
+        lasting = [each for each in changed if _differs(each) and is_its(each)]
+        lasting += self._from_package_in_new_modules(package)
+        doubtful = [each for each in changed if _differs(each) and not is_its(each)]
         return (
-            *_sentence(undone, "which was undone"),
-            *_sentence(left, "which cannot be undone"),
+            *_sentence(undone, UNDONE),
+            *_sentence(lasting, LASTING),
+            *_sentence(doubtful, DOUBTFUL),
         )
 
-    def _put_back_builtins(self) -> list[_Attribute]:
+    def _put_back_builtins(self, is_its: Callable[[_Attribute], bool]) -> list[_Attribute]:
         """Put back what all code needs, without a call of any of it."""
-        replaced: list[_Attribute] = []
+        changed: list[_Attribute] = []
         for name, value in self._builtins.items():
             if _BUILTINS.get(name, _GONE) is not value:
-                _BUILTINS[name] = value
-                replaced.append((builtins, name, value))
-        return replaced
+                attribute = (builtins, name, value)
+                changed.append(attribute)
+                if is_its(attribute):
+                    _BUILTINS[name] = value
+        return changed
 
-    def _put_in(self, package: str) -> Iterator[_Attribute]:
-        """Yield what in modules that were loaded since is from a package."""
+    def _from_package_in_new_modules(self, package: str) -> Iterator[_Attribute]:
         for name, module in _our_modules():
             if name not in self._modules:
                 for holder in _holders(module):
                     for member, value in list(vars(holder).items()):
-                        if isinstance(value, _CODE) and value.__module__.partition(".")[0] == package:
+                        if callable(value) and is_from(value, package):
                             yield holder, member, value
+
+
+def is_from(value: object, package: str) -> bool:
+    """Tell whether a function, a class or an instance is defined in a top-level package."""
+    # Nothing else is asked for its module: it may be a module that is imported when it is asked.
+    definer = _module_of(value) if callable(value) else ""
+    return package in (definer.partition(".")[0], _module_of(type(value)).partition(".")[0])
+
+
+def _module_of(value: object) -> str:
+    try:
+        return str(getattr(value, "__module__", ""))
+    except Exception:  # noqa: BLE001 - a third party's object, which may do anything
+        return ""
 
 
 def _our_modules() -> Iterator[tuple[str, ModuleType]]:
@@ -86,7 +116,7 @@ def _holders(module: ModuleType) -> Iterator[ModuleType | type]:
     """Yield a module and the classes that it defines."""
     yield module
     for value in list(vars(module).values()):
-        if isinstance(value, type) and value.__module__ == module.__name__:
+        if isinstance(value, type) and _module_of(value) == module.__name__:
             yield value
 
 
@@ -98,19 +128,26 @@ def _changes(holder: ModuleType | type, before: Mapping[str, object]) -> Iterato
 
 
 def _is_definition(holder: ModuleType | type, name: str, value: object) -> bool:
-    """Tell functions, classes, members and constants from variables, which may change."""
+    """Tell what is called, members and constants from variables, which may change."""
     if isinstance(holder, type):
         # `typing` itself changes the __init__ of a Protocol's heirs when one is made.
-        return isinstance(value, _MEMBERS) and getattr(value, "__module__", "") != "typing"
+        is_member = callable(value) or hasattr(type(value), "__get__")
+        return is_member and _module_of(value) != "typing"
     if name.isupper():
         return True
     # A variable may hold a function of the same module, under another name.
-    return isinstance(value, _CODE) and (value.__name__ == name or value.__module__ != holder.__name__)
+    return callable(value) and (
+        getattr(value, "__name__", "") == name or _module_of(value) != holder.__name__
+    )
+
+
+def _now(attribute: _Attribute) -> object:
+    holder, name, _ = attribute
+    return holder.__dict__.get(name, _GONE)
 
 
 def _differs(attribute: _Attribute) -> bool:
-    holder, name, value = attribute
-    return vars(holder).get(name, _GONE) is not value
+    return _now(attribute) is not attribute[2]
 
 
 def _path(attribute: _Attribute) -> str:
@@ -120,7 +157,8 @@ def _path(attribute: _Attribute) -> str:
     return f"{holder.__module__}.{holder.__qualname__}.{name}"
 
 
-def _sentence(paths: list[str], outcome: str) -> Iterator[str]:
-    if paths:
-        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-        yield f"replaces {', '.join(paths[:_SHOWN])}{more}, {outcome}"
+def _sentence(attributes: list[_Attribute], outcome: str) -> Iterator[str]:
+    if attributes:
+        paths = ", ".join(map(_path, attributes[:_SHOWN]))
+        more = f" and {len(attributes) - _SHOWN} more" if len(attributes) > _SHOWN else ""
+        yield f"replaces {paths}{more}, {outcome}"

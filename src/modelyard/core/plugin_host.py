@@ -23,6 +23,8 @@ from modelyard.core.log import get_logger
 from modelyard.core.registry import Provider, Registry
 from modelyard.core.statuses import PluginStatus, described
 
+_NO_HOOK = "has no hook of modelyard's"
+
 _log = get_logger(__name__)
 
 
@@ -46,8 +48,8 @@ class PluginHost:
         """
         label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
         status = self._add(Found(label, lambda: plugin))
-        if status.error:
-            raise BrokenPluginError(f"plugin {label!r}: {status.error}")
+        if wrong := status.error or next((note for note in status.notes if note.startswith(_NO_HOOK)), ""):
+            raise BrokenPluginError(f"plugin {label!r}: {wrong}")
 
     def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:
         status = PluginStatus(found.name, found.distribution, found.version)
@@ -103,7 +105,7 @@ class PluginHost:
             if any(impl.hookwrapper or impl.wrapper for impl in own):
                 raise TypeError(f"{caller.name} is a hook wrapper; each hook is called on its own here")
         if not callers:
-            self._statuses[name].note("has no hook of modelyard's")
+            self._statuses[name].note(_without_hooks(self.plugin(name)))
 
     def _watched(self, name: str, doing: str = "import") -> AbstractContextManager[None]:
         """Return the watch over a plugin's code, which only a third party's needs."""
@@ -119,7 +121,8 @@ class PluginHost:
         status.error = described(error)
         if self._strict and not observing:
             raise BrokenPluginError(f"plugin {status.plugin!r}: {status.error}") from error
-        _log.warning("plugin failed", plugin=status.plugin, error=status.error)
+        # What an observer was to do is not done: nobody will look it up in a list.
+        (_log.error if observing else _log.warning)("plugin failed", plugin=status.plugin, error=status.error)
 
     def _reject(self, plugin: str, why: str) -> None:
         self._fail(self._statuses[plugin], TypeError(why))
@@ -219,7 +222,10 @@ class PluginHost:
     def _failures_note(self) -> str:
         failed = [s for s in self._statuses.values() if s.state == "failed"]
         notes = "; ".join(f"{s.plugin} ({s.error})" for s in failed)
-        return f". Plugins that failed to load: {notes}" if notes else ""
+        disabled = ", ".join(s.plugin for s in self._statuses.values() if s.state == "disabled")
+        return (f". Plugins that failed to load: {notes}" if notes else "") + (
+            f". Plugins that are turned off: {disabled}" if disabled else ""
+        )
 
     # -- calling hooks -------------------------------------------------------------------------
 
@@ -253,6 +259,12 @@ class PluginHost:
                 self._fail(self._statuses[impl.plugin_name], error, observing=observing)
             else:
                 yield impl.plugin_name, answer
+
+
+def _without_hooks(plugin: object) -> str:
+    """Return what is wrong with a plugin that implements no hook."""
+    unmarked = [name for name in dir(plugin) if name.startswith(f"{hookspecs.PROJECT}_")]
+    return f"{_NO_HOOK}: {', '.join(unmarked)} lacks @hookimpl" if unmarked else _NO_HOOK
 
 
 def _answer(hook: str, impl: pluggy.HookImpl, arguments: Mapping[str, Any]) -> Any:

@@ -58,11 +58,13 @@ class Provider(Generic[P]):
         try:
             return self.cls(**(options or {}))
         except (TypeError, ValueError) as error:
-            if isinstance(error, ModelyardError) or not options:
+            if isinstance(error, ModelyardError):
                 raise
             # Those of attrs' own validators have more arguments, which nobody wants to read.
-            said = next(iter(error.args), "these options are refused")
-            raise InvalidPlanError(f"{self.kind} {self.name!r}: {said}") from error
+            said = next(iter(error.args), type(error).__name__)
+            given = ", ".join(f"{name}={value!r}" for name, value in (options or {}).items())
+            what = f"does not take {given}" if given else "is not made without options"
+            raise InvalidPlanError(f"{self.kind} {self.name!r} {what}: {said}") from error
 
     def ref(self, options: Mapping[str, Any] | None = None) -> ProviderRef:
         """Return what a plan records of this provider. Raises what `create` raises."""

@@ -126,7 +126,10 @@ class Selection(PluginHost):
         provider = registry.declaring(f"{field}s", value, pattern=True)
         if provider is None:
             hint = did_you_mean(value, registry.declared(f"{field}s"))
-            raise UnknownProviderError(f"no {word} offers {field} {value!r}{hint}{self._failures_note()}")
+            names = registry.names()
+            way = f" (or name the {word} itself, as {word}={names[0]!r})" if names else ""
+            said = f"no {word} offers {field} {value!r}{hint}{way}"
+            raise UnknownProviderError(f"{said}{self._failures_note()}")
         return provider.ref()
 
     def _select(self, hook: str, word: str, arguments: Mapping[str, Any]) -> ProviderRef | None:

@@ -16,7 +16,7 @@ from types import ModuleType
 import attrs
 
 from modelyard.core.discovery import installed
-from modelyard.core.patches import Attributes
+from modelyard.core.patches import Snapshot
 
 HEAVY = ("boto3", "torch")
 """What listing plugins must not load."""
@@ -66,7 +66,7 @@ def main(target: str, file: str, report: str) -> None:
     from modelyard.core.manager import PluginManager
 
     _import_modelyard()
-    attributes, environ, folder = Attributes(), dict(os.environ), Path.cwd()
+    attributes, environ, folder = Snapshot(), dict(os.environ), Path.cwd()
     manager = PluginManager(strict=True)
     manager.register(load(target, file))
     _ = manager.statuses

@@ -16,19 +16,21 @@ import attrs
 from modelyard.core.contracts import (
     Command,
     DiagnosingLauncher,
+    EntryPoint,
     Hardware,
     Launcher,
     Packager,
     PreparingHardware,
     ProfiledLauncher,
 )
-from modelyard.core.errors import InvalidPlanError, JobError
+from modelyard.core.errors import BrokenPluginError, InvalidPlanError, JobError, ModelyardError
 from modelyard.core.handover import FOR_LAUNCHERS, HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
 from modelyard.core.layout import JobLayout
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import ProviderRef, Resources, SourceCode, TrainingPlan
 from modelyard.core.processes import signal_name
 from modelyard.core.registry import Registry
+from modelyard.core.statuses import described, shown
 from modelyard.training import aside, environment, masking, packages, profiles, source, supervisor
 from modelyard.training.environment import TrainingEnvironment
 from modelyard.training.streams import RelaySettings
@@ -160,11 +162,27 @@ class Job:
             interpreter = packages.install(env.layout, self._own_environ, self._install, isolated=isolated)
         source.check_interpreter(entry)
         entry = attrs.evolve(entry, interpreter=interpreter)
-        command = self.launcher.command(entry, env.host, self.hardware)
+        command = self._command(entry)
         environ = self.script_environ(interpreter, processes=max(1, command.ranks))
         if isinstance(self.hardware, PreparingHardware):
             command = self.hardware.prepare(command, env.host, environ)
         return self._supervised(command, environ, self._relay)
+
+    def _command(self, entry: EntryPoint) -> Command:
+        """Return the launcher's command. Raises `BrokenPluginError` for what is the launcher's own fault."""
+        who = f"launcher {type(self.launcher).name!r}"
+        try:
+            command: object = self.launcher.command(entry, self.env.host, self.hardware)
+        except ModelyardError:
+            raise
+        except Exception as error:
+            raise BrokenPluginError(f"{who} raised {described(error)}") from error
+        if not isinstance(command, Command):
+            raise BrokenPluginError(f"{who} must return a Command, not {shown(command)}")
+        tokens: list[object] = [*command.argv, *command.environ, *command.environ.values()]
+        if wrong := [token for token in tokens if not isinstance(token, str)]:
+            raise BrokenPluginError(f"{who} has in its command what is no text: {shown(wrong)}")
+        return command
 
     def _install(self, command: Command, environ: Mapping[str, str]) -> Outcome:
         """Run pip, whose output has no metrics. Raises `Interrupted` where it was stopped."""

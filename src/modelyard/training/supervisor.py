@@ -16,6 +16,7 @@ from typing import Self
 import attrs
 
 from modelyard.core.contracts import Command
+from modelyard.core.errors import InvalidPlanError
 from modelyard.core.processes import (
     become_subreaper,
     die_with_parent,
@@ -132,6 +133,9 @@ def _started(
             # Safe: this process has one thread, and the call is a single system call.
             preexec_fn=lambda: die_with_parent(signal.SIGKILL, parent),  # noqa: PLW1509
         )
+    except FileNotFoundError as error:
+        program = command.argv[0]
+        raise InvalidPlanError(f"{program} is not here: install it, or put it on the PATH") from error
     finally:
         streams.started()
     try:

@@ -126,6 +126,11 @@ def test_a_launcher_has_options(plan_of):
     assert (plan.launcher.name, dict(plan.launcher.options)) == ("process", {"profile": "drivers"})
 
 
+def test_hardware_has_options(plan_of):
+    plan = plan_of("train.py", "--hardware", "trainium", "--hardware-option", "parallel_compile=true")
+    assert (plan.hardware.name, dict(plan.hardware.options)) == ("trainium", {"parallel_compile": True})
+
+
 @pytest.mark.parametrize(
     "arguments", [("-m", "package.train"), ("--module=package.train",), ("-m package.train",)]
 )
@@ -174,6 +179,7 @@ def test_a_dry_run_is_the_plan_for_people_without_secrets(plugins, capsys, model
         (("train.py", "--input", "train="), "--input: 'train=' has no path; it is [NAME=]PATH"),
         (("train.py", "--input", ""), "--input: '' has no path"),
         (("train.py", "--launcher-option", "a=1"), "is for a --launcher, as --launcher process"),
+        (("train.py", "--hardware-option", "a=1"), "is for a --hardware, as --hardware cuda"),
         (
             ("train.py", "--launcher", "process", "--distribution", "mpi"),
             "--distribution and --launcher say the same",

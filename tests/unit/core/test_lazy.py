@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -26,12 +25,23 @@ def test_a_module_is_imported_when_it_is_used(module):
     assert lazy.other == "made other"
 
 
-def test_it_is_an_ordinary_module_from_then_on(module):
+def test_what_the_module_gets_later_is_there_too(module):
     lazy = lazy_module(module)
-    assert type(lazy) is not ModuleType
-    lazy.value.append(1)
-    assert type(lazy) is ModuleType
-    assert lazy.value == [1]
+    _ = lazy.value
+    sys.modules[module].late = later = object()
+    assert lazy.late is later
+
+
+def test_the_import_is_asked_once_for_each_attribute(module):
+    lazy = lazy_module(module)
+    value = lazy.value
+    del sys.modules[module].value
+    assert lazy.value is value
+
+
+def test_an_attribute_that_the_module_has_not_is_told_with_its_name():
+    with pytest.raises(AttributeError, match="module 'math' has no attribute 'nothing'"):
+        lazy_module("math").nothing  # noqa: B018 - the look at it is the point
 
 
 def test_a_module_that_is_not_there_is_told_when_it_is_used():

@@ -261,8 +261,34 @@ def test_whatever_a_plugin_raises_is_its_own_failure(site, discover, plugin):
         raise Skipped("in a hook")
 
     plugins.register(plugin(modelyard_register_codecs=skip), "late")
-    assert row(plugins, "skips").error == "Skipped: at import"
+    assert row(plugins, "skips").error == "Skipped: at import (skips.py, line 2)"
     assert "Skipped: in a hook" in row(plugins, "late").error
+
+
+@pytest.mark.parametrize("nothing", ["json", dict, SimpleNamespace(modelyard_job_started=print)])
+def test_what_has_no_hook_cannot_be_registered(nothing):
+    with pytest.raises(BrokenPluginError, match="has no hook of modelyard's") as caught:
+        PluginManager().register(nothing)
+    assert ("modelyard_job_started lacks @hookimpl" in str(caught.value)) == hasattr(
+        nothing, "modelyard_job_started"
+    )
+
+
+@pytest.mark.parametrize(
+    "mark", [hookimpl, hookimpl(), hookimpl(tryfirst=True), hookimpl.options(tryfirst=True)]
+)
+def test_a_hook_is_marked_in_pluggys_ways(mark, provider):
+    plugins = PluginManager()
+    plugins.register(
+        SimpleNamespace(modelyard_register_codecs=mark(lambda: [provider("codec", "any")])), "any"
+    )
+    assert plugins.codecs.names() == ("any",)
+
+
+def test_a_plugin_that_is_turned_off_is_named_to_whoever_misses_it(site, discover):
+    site.install_codec("acme-codecs", "acme")
+    with pytest.raises(UnknownProviderError, match="'acme'.* Plugins that are turned off: acme-codecs"):
+        discover(MODELYARD_PLUGINS_DISABLED="acme-codecs").codecs.get("acme")
 
 
 class TestUnknownNames:

@@ -4,17 +4,21 @@ What raises, exits or returns the wrong thing is in ``test_manager.py``.
 """
 
 import builtins
+import copy
 import io
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import pytest
 
 import modelyard
-from modelyard.core import discovery, log, watching
+from modelyard.core import discovery, log, patches, registry, watching
 from modelyard.core.contracts import CONTRACT_VERSION
 from modelyard.core.errors import BrokenPluginError, did_you_mean
 from modelyard.core.hookspecs import hookspec
@@ -49,6 +53,13 @@ def codec(before="", name="odd", cls="Odd", inside=""):
     return before + good.replace("    return [", f"    {inside or 'pass'}\n    return [")
 
 
+@pytest.fixture(autouse=True)
+def _no_thread_of_earlier_tests(monkeypatch):
+    """What a plugin replaces is undone where no other thread may have done it."""
+    threads, earlier = threading.enumerate, {*threading.enumerate()} - {threading.current_thread()}
+    monkeypatch.setattr(threading, "enumerate", lambda: [each for each in threads() if each not in earlier])
+
+
 WHERE = {"at import": "before", "in its hook": "inside"}
 each_place = pytest.mark.parametrize("where", WHERE.values(), ids=WHERE)
 
@@ -76,7 +87,10 @@ class TestAPluginThatPrints:
     def test_and_then_raises_is_known_for_both(self, site, discover, capsys):
         site.install("loud-one", "print('hello'); 1 / 0")
         status = row(discover(), "loud-one")
-        assert (status.state, status.error) == ("failed", "ZeroDivisionError: division by zero")
+        assert (status.state, status.error) == (
+            "failed",
+            "ZeroDivisionError: division by zero (loud_one.py, line 1)",
+        )
         assert status.notes == ("prints to stdout, which went to stderr",)
         assert capsys.readouterr().out == ""
 
@@ -97,6 +111,14 @@ class TestAPluginThatPrints:
         discover()
         sys.modules["loud_one"].kept.write("later")
         assert capsys.readouterr() == ("later", "while it is imported\n")
+
+    def test_may_copy_what_it_has_for_stdout(self, site, discover, capsys):
+        site.install("loud-one", codec("import copy, sys; kept = copy.copy(sys.stdout)"))
+        assert row(discover(), "loud-one").state == "active"
+        kept = sys.modules["loud_one"].kept
+        for stream in (kept, copy.copy(kept)):
+            print("as it was when it was copied", file=stream)
+        assert capsys.readouterr() == ("", "as it was when it was copied\n" * 2)
 
     @pytest.mark.parametrize("missing", [("stdout",), ("stdout", "stderr")], ids="+".join)
     def test_may_do_so_where_there_is_nothing_to_print_to(self, site, discover, monkeypatch, missing):
@@ -126,15 +148,34 @@ class TestAPluginThatPrints:
         assert capsys.readouterr().out == "hello"
 
 
-def test_two_threads_that_load_plugins_give_stdout_back_in_any_order():
-    first, second = (watching.Watch(PluginStatus("x"), "x") for _ in "ab")
+@pytest.mark.parametrize("first_out", [0, 1], ids=["the first leaves first", "the last leaves first"])
+def test_two_threads_that_load_plugins_give_stdout_back_in_any_order(first_out, capsys):
     stdout = sys.stdout
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    second.__exit__(None, None, None)
+    statuses = [PluginStatus("x"), PluginStatus("y")]
+    order = {("in", 0): 0, ("in", 1): 1, ("out", first_out): 2, ("out", 1 - first_out): 3}
+    step = [threading.Barrier(2, timeout=60) for _ in order]
+
+    def load(number):
+        watch = watching.Watch(statuses[number], "no_package")
+        does = {order["in", number]: watch.__enter__, order["out", number]: lambda: watch.__exit__(None)}
+        for at, barrier in enumerate(step):
+            does.get(at, lambda: None)()
+            barrier.wait()
+            sys.stdout.write(f"{number} after {at}\n")
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(load, (0, 1), timeout=60)) == [None, None]
     assert sys.stdout is stdout
-    assert (first._status.notes, second._status.notes) == ((), ())
+    printed = ("prints to stdout, which went to stderr",)
+    assert [status.notes for status in statuses] == [printed, printed]
+    out, err = capsys.readouterr()
+    expected = {(n, at): order["in", n] <= at < order["out", n] for n in (0, 1) for at in range(4)}
+    assert {each for each, aside in expected.items() if aside} == pairs(err)
+    assert {each for each, aside in expected.items() if not aside} == pairs(out)
+
+
+def pairs(printed):
+    return {(int(line.split()[0]), int(line.split()[-1])) for line in printed.splitlines()}
 
 
 def test_what_was_odd_is_told_by_every_manager_of_the_process(site, discover, monkeypatch):
@@ -147,6 +188,60 @@ def test_what_was_odd_is_told_by_every_manager_of_the_process(site, discover, mo
     assert statuses[0] == statuses[1] == statuses[2]
     assert statuses[2].notes == ("prints to stdout, which went to stderr", "import takes 7.0 s")
     assert statuses[2].seconds == 7.0
+
+
+def test_what_was_odd_is_told_of_a_plugin_that_asks_for_plugins_at_its_import(site, discover):
+    site.install(
+        "odd-one",
+        codec("from modelyard import PluginManager\nPluginManager.discover({}).codecs\nprint('hello')"),
+    )
+    for _ in range(2):
+        assert row(discover(), "odd-one").notes == ("prints to stdout, which went to stderr",)
+
+
+def test_what_was_odd_is_told_of_a_package_that_is_no_ordinary_module(site, discover):
+    source = "import sys\nclass Module(dict): pass\nsys.modules[__name__] = Module()\nprint('hello')"
+    site.install("odd-one", source)
+    for _ in range(2):
+        status = row(discover(), "odd-one")
+        assert status.state == "active"
+        assert "prints to stdout, which went to stderr" in status.notes
+
+
+def test_what_was_odd_is_forgotten_with_the_module(site, discover):
+    site.install("odd-one", codec("print('hello')"))
+    assert row(discover(), "odd-one").notes == ("prints to stdout, which went to stderr",)
+    del sys.modules["odd_one"]
+    (site.folder / "odd_one.py").write_text(codec("# silent, and of another size"))
+    assert row(discover(), "odd-one").notes == ()
+
+
+def test_two_watches_at_a_time_tell_the_same(monkeypatch):
+    """Of two threads that import a plugin, one does it and the other one waits for it."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(watching, "clock", lambda: clock.now)
+    monkeypatch.setitem(sys.modules, "a_package", ModuleType("a_package"))
+    outer, inner, later = (PluginStatus("x") for _ in range(3))
+    with watching.Watch(outer, "a_package"):
+        clock.now += 2
+        with watching.Watch(inner, "a_package"):
+            clock.now += 5
+        sys.stdout.write("hello")
+    with watching.Watch(later, "a_package"):
+        pass
+    assert (inner.notes, inner.seconds) == (("import takes 5.0 s",), 5.0)
+    assert outer.notes == ("prints to stdout, which went to stderr", "import takes 7.0 s")
+    assert (later.notes, later.seconds) == (outer.notes, outer.seconds)
+
+
+def test_a_watch_within_another_one_undoes_as_much(monkeypatch):
+    """The thread that would warn of the outer one's is no other thread."""
+    monkeypatch.setattr(watching, "HANGING", 3600.0)
+    before, status = print, PluginStatus("x")
+    with watching.Watch(PluginStatus("y"), "no_package"), watching.Watch(status, "no_package"):
+        builtins.print = None
+    assert status.notes == ("replaces builtins.print, which was undone",)
+    assert print is before
 
 
 PATCHES = {
@@ -174,6 +269,23 @@ PATCHES = {
         "modelyard.core.errors.did_you_mean",
     ),
 }
+
+
+SORTS = """
+from functools import cache, cached_property, partial
+from time import monotonic as clock
+
+@cache
+def kept(): pass
+
+made = partial(kept)
+variable = lambda: None
+
+class Thing:
+    kept = cache(lambda self: None)
+    lazy = cached_property(lambda self: None)
+    made = partial(kept)
+"""
 
 
 def relied_on():
@@ -209,9 +321,10 @@ class TestAPluginThatPatches:
         assert status.notes == ("replaces builtins.print, which was undone",)
         assert relied_on() == before
 
-    def test_stdout_gets_it_back(self, site, discover):
+    @pytest.mark.parametrize("patch", ["sys.stdout = io.StringIO()", "sys.stdout = None", "del sys.stdout"])
+    def test_stdout_gets_it_back(self, site, discover, patch):
         stdout = sys.stdout
-        site.install("patching-one", codec("import io, sys; sys.stdout = io.StringIO()"))
+        site.install("patching-one", codec(f"import io, sys; {patch}"))
         assert row(discover(), "patching-one").notes == ("replaces sys.stdout, which was undone",)
         assert sys.stdout is stdout
 
@@ -248,6 +361,55 @@ class TestAPluginThatPatches:
         )
         assert row(plugins, "sound-one").notes == ("has no hook of modelyard's",)
 
+    @pytest.fixture
+    def sorts(self, monkeypatch):
+        """Return a module of modelyard's with definitions of all sorts, and a variable."""
+        module = ModuleType("modelyard.sorts")
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        exec(SORTS, vars(module))
+        return module
+
+    @pytest.mark.parametrize("path", ["kept", "clock", "made", "Thing.kept", "Thing.lazy", "Thing.made"])
+    def test_is_undone_for_all_sorts_of_definitions(self, site, discover, sorts, path):
+        holder, name = (sorts.Thing, path[6:]) if path.startswith("Thing.") else (sorts, path)
+        before = vars(holder)[name]
+        site.install("patching-one", codec(f"import sys; sys.modules['modelyard.sorts'].{path} = None"))
+        note = f"replaces modelyard.sorts.{path}, which was undone"
+        assert row(discover(), "patching-one").notes == (note,)
+        assert vars(holder)[name] is before
+
+    def test_that_is_a_variable_is_left(self, site, discover, sorts):
+        site.install("sound-one", codec("import sys; sys.modules['modelyard.sorts'].variable = None"))
+        assert row(discover(), "sound-one").notes == ()
+        assert sorts.variable is None
+
+    def test_with_what_is_of_no_module_is_undone(self, site, discover):
+        before = relied_on()
+        source = "import modelyard.core.errors as e\nexec('def f(): pass', of := {'__name__': None})\n"
+        site.install("patching-one", codec(source + "e.did_you_mean = of['f']"))
+        path = "modelyard.core.errors.did_you_mean"
+        assert row(discover(), "patching-one").notes == (f"replaces {path}, which was undone",)
+        assert relied_on() == before
+
+    @pytest.mark.parametrize(
+        "thing",
+        [
+            "exec('def f(): pass', of := {'__name__': None}); m.f = of['f']",
+            "m.Thing = type('Meta', (type,), {'__module__': property(lambda self: 1 / 0)})('Thing', (), {})",
+        ],
+        ids=["a function without a module", "a class that does not tell it"],
+    )
+    def test_with_what_is_of_no_module_may_do_so_where_nobody_looked_before(
+        self, site, discover, monkeypatch, thing
+    ):
+        monkeypatch.setitem(sys.modules, "modelyard.late", None)
+        stdout = sys.stdout
+        late = "import sys, types; m = sys.modules['modelyard.late'] = types.ModuleType('modelyard.late')\n"
+        site.install("odd-one", codec(late + thing))
+        status = row(discover(), "odd-one")
+        assert (status.state, status.error) == ("active", "")
+        assert sys.stdout is stdout
+
     def test_nothing_is_a_patch_that_modelyard_does_itself(self, site, discover, monkeypatch):
         """It imports lazily, and its log is set up when there is something to log."""
         log.configure(io.StringIO())
@@ -259,6 +421,139 @@ class TestAPluginThatPatches:
         site.install("sound-one", codec(source))
         assert row(discover(), "sound-one").notes == ()
         assert log._program is None
+
+
+def test_a_watch_that_cannot_end_well_gives_stdout_back(site, discover, monkeypatch):
+    monkeypatch.setattr(patches, "_is_definition", patches._is_definition)  # So that it is whole afterwards.
+    monkeypatch.setattr(watching, "HANGING", 3600.0)
+    stdout, threads = sys.stdout, threading.enumerate()
+    source = "import modelyard.core.errors as e, modelyard.core.patches as p; e.x = p._is_definition = 1; "
+    site.install("odd-one", codec(source + "e.did_you_mean = None"))
+    monkeypatch.setattr("modelyard.core.errors.did_you_mean", did_you_mean)
+    assert row(discover(), "odd-one").state == "failed"
+    assert sys.stdout is stdout
+    assert threading.enumerate() == threads
+
+
+def test_where_no_thread_can_start_plugins_are_loaded_without_a_warning_to_come(site, discover, monkeypatch):
+    """As while an interpreter exits."""
+
+    def refuse(self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    site.install("quick-one", codec())
+    plugins = discover()
+    assert plugins.codecs.names() == ("odd",)
+    assert row(plugins, "quick-one").notes == ()
+
+
+class TestInAProgramWithThreads:
+    """What another one does meanwhile is not the plugin's; it undoes it itself."""
+
+    @pytest.fixture
+    def other(self):
+        """Return what calls a function in another thread, which is there all the time."""
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(int).result()
+            yield lambda function, *arguments: pool.submit(function, *arguments).result(60)
+
+    @pytest.fixture
+    def meanwhile(self, site, discover, other, monkeypatch):
+        """Load a plugin while the other thread calls a function; return its notes."""
+
+        def load(function, *arguments):
+            happening = SimpleNamespace(happens=lambda: other(function, *arguments))
+            monkeypatch.setitem(sys.modules, "something_else", happening)
+            site.install("sound-one", codec("import something_else; something_else.happens()"))
+            return row(discover(), "sound-one").notes
+
+        return load
+
+    def test_a_patch_of_modelyard_ends_as_it_would(self, other, meanwhile):
+        patch = mock.patch.object(registry, "did_you_mean")
+        other(patch.__enter__)
+        notes = meanwhile(patch.__exit__, None, None, None)
+        assert registry.did_you_mean is did_you_mean
+        assert notes == ("replaces modelyard.core.registry.did_you_mean, which may be another thread's",)
+
+    def test_a_patch_of_a_built_in_lasts_as_long_as_it_would(self, other, meanwhile):
+        before = input
+        patch = mock.patch("builtins.input")
+        notes = meanwhile(patch.__enter__)
+        assert builtins.input is not before
+        other(patch.__exit__, None, None, None)
+        assert builtins.input is before
+        assert notes == ("replaces builtins.input, which may be another thread's",)
+
+    def test_stderr_is_what_it_would_be(self, other, meanwhile):
+        stderr, to = sys.stderr, redirect_stderr(io.StringIO())
+        other(to.__enter__)
+        assert meanwhile(to.__exit__, None, None, None) == ()
+        assert sys.stderr is stderr
+
+    def test_stdout_that_is_turned_elsewhere_goes_there(self, site, discover, other, meanwhile, capsys):
+        stdout, file = sys.stdout, io.StringIO()
+        to = redirect_stdout(file)
+        notes = meanwhile(to.__enter__)
+        other(print, "to the file")
+        other(to.__exit__, None, None, None)
+        sys.stdout.write("to stdout\n")
+        assert (file.getvalue(), capsys.readouterr().out) == ("to the file\n", "to stdout\n")
+        assert notes == ("replaces sys.stdout, which may be another thread's",)
+        site.install("quick-one", codec(cls="Quick"))
+        discover()
+        assert sys.stdout is stdout
+
+    def test_stdout_that_is_given_back_meanwhile_stays_so(self, other, meanwhile):
+        stdout, to = sys.stdout, redirect_stdout(io.StringIO())
+        other(to.__enter__)
+        meanwhile(to.__exit__, None, None, None)
+        assert sys.stdout is stdout
+
+    @pytest.mark.usefixtures("other")
+    @pytest.mark.parametrize(
+        "patch",
+        [
+            "import modelyard.core.errors as e; e.did_you_mean = lambda *a: ''",
+            "import builtins; builtins.print = lambda *a: None",
+            "import io, sys; sys.stdout = type('Mine', (io.StringIO,), {})()",
+            "import io, sys; sys.stderr = type('Mine', (io.StringIO,), {})()",
+        ],
+        ids=["modelyard", "a built-in", "stdout", "stderr"],
+    )
+    @each_place
+    def test_what_a_plugin_replaces_by_something_of_its_own_is_undone(self, site, discover, where, patch):
+        before, streams = relied_on(), (sys.stdout, sys.stderr)
+        site.install("patching-one", codec(**{where: patch}))
+        (note,) = row(discover(), "patching-one").notes
+        assert note.endswith(", which was undone")
+        assert relied_on() == before
+        assert (sys.stdout, sys.stderr) == streams
+
+    @pytest.mark.usefixtures("other")
+    def test_what_it_replaces_by_something_else_is_left_and_told(self, site, discover, monkeypatch):
+        monkeypatch.setattr(discovery, "GROUP", discovery.GROUP)
+        site.install("patching-one", codec("import modelyard.core.discovery as d; d.GROUP = 'other'"))
+        note = "replaces modelyard.core.discovery.GROUP, which may be another thread's"
+        assert row(discover(), "patching-one").notes == (note,)
+        assert discovery.GROUP == "other"
+
+    def test_a_thread_that_a_plugin_starts_does_not_excuse_it(self, site, discover, monkeypatch):
+        end = threading.Event()
+        monkeypatch.setitem(sys.modules, "the_end", end)
+        source = (
+            "import builtins, the_end, threading; thread = threading.Thread(target=the_end.wait)\n"
+            "thread.start(); builtins.print = None"
+        )
+        before = print
+        site.install("patching-one", codec(source))
+        try:
+            assert row(discover(), "patching-one").notes == ("replaces builtins.print, which was undone",)
+        finally:
+            end.set()
+            sys.modules["patching_one"].thread.join(60)
+        assert print is before
 
 
 class TestAPluginThatTakesLong:
@@ -466,10 +761,12 @@ class TestTheContract:
             f"not {built_for!r}"
         )
 
-    def test_is_compared_by_numbers(self, monkeypatch):
+    def test_is_compared_by_numbers(self, plugin, monkeypatch):
         monkeypatch.setattr("modelyard.core.kinds.CONTRACT_VERSION", "1.10")
         plugins = PluginManager()
-        plugins.register(SimpleNamespace(MODELYARD_CONTRACT="1.9"), "old")
+        old = plugin(modelyard_register_codecs=lambda: ())
+        old.MODELYARD_CONTRACT = "1.9"
+        plugins.register(old, "old")
         with pytest.raises(BrokenPluginError, match="built for version 1.11 .* this modelyard has 1.10"):
             plugins.register(SimpleNamespace(MODELYARD_CONTRACT="1.11"), "new")
 

@@ -16,6 +16,8 @@ ENTRIES = {
     "a group that starts like ours": "[modelyard.other]\nx = y\n\n[modelyard]\n\nacme = acme\n",
     "an extra and blanks": "[modelyard]\n  acme  =  acme_codecs.plugin : Plugin.made [fast]  \n",
     "comments": "# first\n[modelyard]\n# acme = no\nacme = acme\n",
+    "a semicolon, which starts no comment": "[modelyard]\n;odd = odd\n ; odder = odd\nacme = acme\n",
+    "brackets that make no group": "[modelyard]\n[odd = odd\nacme = acme[fast]\n[a=b]\nno = no\n",
     "Windows lines": "[modelyard]\r\nacme = acme\r\n",
     "nothing": "[modelyard]\n",
 }
@@ -84,6 +86,59 @@ def test_of_two_distributions_of_one_name_the_first_on_the_path_counts(tmp_path,
     later.add(version="1.0", name="other", entries="[modelyard]\nother = other\n")
     path += [str(later.path), str(tmp_path / "missing"), ""]
     assert [each[:3] for each in both(path)] == [("acme", "Acme.codecs", "2.0"), ("other", "other", "1.0")]
+
+
+@pytest.mark.parametrize("name", ["acme__codecs", "acme._.codecs", "ACME.codecs"])
+def test_names_that_differ_by_dots_and_underscores_are_one(tmp_path, folder, path, name):
+    folder.add(name="acme_codecs", version="2.0")
+    later = Folder(tmp_path / "later")
+    (later.path / f"{name}-1.0.dist-info").mkdir()
+    (later.path / f"{name}-1.0.dist-info" / "entry_points.txt").write_text("[modelyard]\nodd = odd\n")
+    path.append(str(later.path))
+    assert [each[:3] for each in both(path)] == [("acme", "acme_codecs", "2.0")]
+
+
+class TestAnEgg:
+    def test_is_known_by_its_metadata(self, tmp_path, folder, path):
+        """Its folder may be called anything."""
+        egg = folder.add(form="other.egg/EGG-INFO").parent
+        later = Folder(tmp_path / "later")
+        later.add(name="acme_codecs", version="1.0")
+        later.add(name="other", entries="[modelyard]\nother = other\n")
+        path[:] = [str(egg), str(later.path)]
+        assert [each[:2] for each in both(path)] == [("acme", "acme-codecs"), ("other", "other")]
+
+    def test_counts_after_what_else_is_in_its_folder(self, folder, path):
+        egg = folder.add(form="acme.egg/EGG-INFO").parent
+        info = folder.add(version="3.0")
+        info.rename(egg / info.name)
+        path[:] = [str(egg)]
+        assert [each[:3] for each in both(path)] == [("acme", "acme-codecs", "3.0")]
+
+    @pytest.mark.parametrize("form", ["EGG-INFO", "x_egg-info", "x-egg-info"])
+    def test_is_none_by_the_name_of_its_metadata_alone(self, tmp_path, folder, path, form):
+        """Such a folder hides no distribution of its name."""
+        folder.add(form=form, entries="[modelyard]\nodd = odd\n")
+        later = Folder(tmp_path / "later")
+        for name in ("site", "x_egg", "x"):
+            later.add(name=name, entries=f"[modelyard]\n{name} = {name}\n")
+        path.append(str(later.path))
+        assert [each[0] for each in both(path)] == ["site", "x", "x_egg"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Metadata-Version: 2.1\nSummary: long\n  and folded\n\tName: odd\nName: acme\nVersion: 3\n",
+        "Summary: long\n  \n   Version: 9\nName: acme\nVersion: 3\n",
+        "NAME: acme\nversion: 3\nName: odd\n\nVersion: 9\n",
+    ],
+    ids=["folded", "with a blank line in it", "in another case"],
+)
+def test_headers_are_read(folder, path, headers):
+    info = folder.add()
+    (info / "METADATA").write_text(headers)
+    assert [each[:3] for each in both(path)] == [("acme", "acme", "3")]
 
 
 def test_they_come_by_name(folder):

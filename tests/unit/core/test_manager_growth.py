@@ -18,7 +18,7 @@ from modelyard import Predictor, PyTorch, PyTorchModel
 from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import CONTRACT_VERSION, EntryPoint, Host
 from modelyard.core.http import Request
-from modelyard.core.kinds import KINDS, _members
+from modelyard.core.kinds import KINDS, members
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import Resources
 from modelyard.serving.model.folder import ModelFolder
@@ -26,6 +26,7 @@ from modelyard.serving.model.handler import Options, build_handler
 
 OF_1_0 = json.loads(Path(__file__).with_name("frozen").joinpath("contract_1_0.json").read_text("utf-8"))
 LARGE = Resources("frozen.large")
+TORCH, AS_RANK = "modelyard.hardware.torch.TorchHardware", "modelyard.plugins.launchers.rank.as_rank"
 HOST = Host("a", ("a", "b"), addresses=("10.0.0.1", "10.0.0.2"))
 
 
@@ -138,7 +139,7 @@ class TestThePluginOfVersion1:
     def test_has_no_member_that_it_need_not_have(self, plugins, kind):
         cls = plugins.registry(kind.word).get("frozen").cls
         own = {name for name in vars(cls) if not name.startswith("_")} - {"jobs", "endpoints"}
-        assert own == set(_members(kind.protocol))
+        assert own == set(members(kind.protocol))
 
     def test_implements_every_hook_with_all_its_arguments_of_then(self, plugins):
         implemented = {
@@ -159,25 +160,44 @@ def faults(old, new):
             yield f"{hook} is gone: a hook is never removed; deprecate it by warn_on_impl"
         elif lost := set(arguments) - set(new["hooks"][hook]):
             yield f"{hook} has lost {sorted(lost)}: a hook may gain arguments, never lose one"
-    for name, members in old["implemented"].items():
-        if (now := new["implemented"].get(name)) != members:
+    for name, required in old["implemented"].items():
+        if (now := new["implemented"].get(name)) != required:
             yield (
-                f"{name} requires {_difference(members, now or {})}: a new ability is a new, small Protocol "
+                f"{name} requires {_difference(required, now or {})}: a new ability is a new, small Protocol "
                 "that callers ask for by isinstance, and a required member never changes"
             )
     for called, arguments in _calls(old).items():
-        if not _takes_all(arguments, _calls(new).get(called)):
-            yield f"{called} is called as before by plugins: only what is optional may be added, at the end"
+        if not _takes_all(arguments, _calls(new).get(called, "gone")):
+            yield f"{called} is used as before by plugins: only what is optional may be added, at the end"
+    yield from _lost(old, new)
+
+
+def _lost(old, new):
+    """Yield what plugins would no longer find as it was."""
+    for where, rule in KEPT.items():
+        for name, kept in _flat(old[where]).items():
+            if _flat(new[where]).get(name, "") != kept:
+                yield f"{name} is not what it was: {rule}"
+    for name, error in old["errors"].items():
+        if name in new["errors"] and (lost := set(error["is"]) - set(new["errors"][name]["is"])):
+            yield f"{name} is no longer a {sorted(lost)}: plugins catch errors by their bases"
+
+
+KEPT = {
+    "enums": "a value that was written once is read later; members may be added",
+    "bases": "plugins derive classes from it, and override its methods; members may be added",
+}
+
+
+def _flat(classes):
+    return {f"{name}.{member}": each for name, members in classes.items() for member, each in members.items()}
 
 
 def _calls(contract):
-    """Return the arguments of what plugins call: values that they make, methods of what they are given."""
-    methods = {
-        f"{name}.{member}": arguments
-        for name, members in contract["handed"].items()
-        for member, arguments in members.items()
-    }
-    return {**methods, **contract["values"]}
+    """Return what plugins use: of what they call or make its arguments, of what they read None."""
+    members = {**_flat(contract["handed"]), **_flat(contract["read"])}
+    errors = {name: error["made"] for name, error in contract["errors"].items()}
+    return {**members, **contract["values"], **contract["functions"], **errors}
 
 
 def _difference(old, new):
@@ -185,9 +205,9 @@ def _difference(old, new):
 
 
 def _takes_all(old, new):
-    """Tell whether who passes the arguments `old` can go on to."""
-    if new is None:
-        return False
+    """Tell whether who passes the arguments `old` can go on to; without any it is read, not called."""
+    if old is None or not isinstance(new, dict):
+        return old == new
     kept = list(new.items())[: len(old)]
     return kept == list(old.items()) and all("optional" in new[name] for name in set(new) - set(old))
 
@@ -206,6 +226,13 @@ GROWTH = {
     "a small Protocol": lambda new: new["implemented"].update(FastCodec={"encode_fast": {"value": ""}}),
     "a method of the carrier": lambda new: new["handed"]["Carrier"].update(measure={}),
     "an optional field": lambda new: new["values"]["Command"].update(nice="by position, optional"),
+    "a property": lambda new: new["read"]["EntryPoint"].update(shell=None),
+    "a member of an enum": lambda new: new["enums"]["JobStatus"].update(QUEUED="Queued"),
+    "a method of a base": lambda new: new["bases"][TORCH].update(pin={"tensor": "by position"}),
+    "an argument of a function": lambda new: new["functions"][AS_RANK].update(name="by name, optional"),
+    "an error": lambda new: new["errors"].update(QuotaError={"is": ["ModelyardError"], "made": {}}),
+    "a base of an error": lambda new: new["errors"]["StorageError"]["is"].append("OSError"),
+    "a hint of an error": lambda new: new["errors"]["JobError"]["made"].update(hint="by position, optional"),
 }
 HARM = {
     "a hook that is gone": (
@@ -242,19 +269,63 @@ HARM = {
     ),
     "a method of the carrier that is gone": (
         lambda new: new["handed"]["Carrier"].pop("unpack"),
-        "Carrier.unpack is called as before",
+        "Carrier.unpack is used as before",
     ),
     "a required argument of the carrier's": (
         lambda new: new["handed"]["Carrier"]["upload"].update(key="by name"),
-        "Carrier.upload is called as before",
+        "Carrier.upload is used as before",
     ),
     "a required field": (
         lambda new: new["values"]["Command"].update(nice="by position"),
-        "Command is called as before by plugins",
+        "Command is used as before by plugins",
     ),
     "a field that is gone": (
         lambda new: new["values"]["Invocation"].pop("content_type"),
-        "Invocation is called as before by plugins",
+        "Invocation is used as before by plugins",
+    ),
+    "a property that is gone": (
+        lambda new: new["read"]["EntryPoint"].pop("argv"),
+        "EntryPoint.argv is used as before",
+    ),
+    "a property that is a method now": (
+        lambda new: new["read"]["Host"].update(rank={}),
+        "Host.rank is used as before",
+    ),
+    "a value without anything to read": (
+        lambda new: new["read"].pop("EndpointStatus"),
+        "EndpointStatus.is_terminal is used as before",
+    ),
+    "a member of an enum that is gone": (
+        lambda new: new["enums"]["EntryForm"].pop("SHELL"),
+        "EntryForm.SHELL is not what it was: a value that was written once is read later",
+    ),
+    "a member of an enum that is written otherwise": (
+        lambda new: new["enums"]["JobStatus"].update(STOPPED="Cancelled"),
+        "JobStatus.STOPPED is not what it was",
+    ),
+    "a method of a base that is gone": (
+        lambda new: new["bases"][TORCH].pop("move_module"),
+        "TorchHardware.move_module is not what it was: plugins derive classes from it",
+    ),
+    "an argument of a base's method": (
+        lambda new: new["bases"][TORCH]["device"].update(kind="by position, optional"),
+        "TorchHardware.device is not what it was",
+    ),
+    "a function that is gone": (
+        lambda new: new["functions"].pop(AS_RANK),
+        "as_rank is used as before",
+    ),
+    "an error that is gone": (
+        lambda new: new["errors"].pop("DecodeError"),
+        "DecodeError is used as before",
+    ),
+    "an error that is made otherwise": (
+        lambda new: new["errors"]["DecodeError"].update(made={"message": "by position", "at": "by position"}),
+        "DecodeError is used as before",
+    ),
+    "an error that is something else": (
+        lambda new: new["errors"]["JobNotFoundError"]["is"].remove("LookupError"),
+        r"JobNotFoundError is no longer a \['LookupError'\]: plugins catch errors by their bases",
     ),
 }
 

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from modelyard.core.errors import InvalidPlanError, UnknownProviderError
+from modelyard.core.contracts import Command, EntryPoint
+from modelyard.core.errors import BrokenPluginError, InvalidPlanError, UnknownProviderError
 from modelyard.core.handover import HANDED_OVER
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.manager import PluginManager
@@ -421,6 +422,44 @@ def test_a_provider_that_was_registered_by_hand_has_no_version_to_compare(plan):
         job._installed(plugins.hardware, ProviderRef("cpu", {}, OWN, "99"))
     with pytest.raises(UnknownProviderError):
         job._installed(plugins.hardware, ProviderRef("cpuu", {}, OWN, "99"))
+
+
+# -- a launcher's own faults -------------------------------------------------------------------
+
+
+@attrs.frozen
+class Faulty:
+    name = "faulty"
+    distributions = ("faulty",)
+    fault: str = ""
+
+    def command(self, entry, host, hardware):
+        commands = {
+            "raises": lambda: {}["boo"],
+            "returns": lambda: "python train.py",
+            "number": lambda: Command(("python", 3), {}, entry.code_dir),
+            "variable": lambda: Command(("python",), {"LEVEL": 3}, entry.code_dir),
+        }
+        return commands[self.fault]()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raises", r"^launcher 'faulty' raised KeyError: 'boo' \(test_job.py, line \d+\)$"),
+        ("returns", "^launcher 'faulty' must return a Command, not 'python train.py'$"),
+        ("number", r"^launcher 'faulty' has in its command what is no text: \[3\]$"),
+        ("variable", r"^launcher 'faulty' has in its command what is no text: \[3\]$"),
+    ],
+)
+def test_a_launchers_own_fault_is_called_so(base, plan, fault, said):
+    base.script("print('never')")
+    plugins = PluginManager.builtin()
+    plugins.register(SimpleNamespace(modelyard_register_launchers=hookimpl(lambda: (Faulty,))), "faulty")
+    env = environment.read(base.folder, {"SAGEMAKER_PROGRAM": "train.py"})
+    planned = attrs.evolve(plan, launcher=ProviderRef("faulty", {"fault": fault}))
+    with signals() as stop, pytest.raises(BrokenPluginError, match=said):
+        job.Job(env, planned, {}, plugins, stop)._command(EntryPoint("train.py", (), base.folder))
 
 
 # -- the script's environment ------------------------------------------------------------------

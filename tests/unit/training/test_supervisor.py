@@ -632,3 +632,9 @@ def test_an_idle_supervisor_does_nothing(supervise):
     time.sleep(1)
     assert process.num_ctx_switches().voluntary - before < 5
     assert run.outcome.exit_code == 0
+
+
+def test_a_program_that_is_not_here_is_named(supervise):
+    process = supervise(["a-tool-that-is-not-here", "train.py"]).process
+    assert process.wait() == 1
+    assert "InvalidPlanError: a-tool-that-is-not-here is not here: install it, or put it on" in process.stderr

@@ -6,7 +6,7 @@ from modelyard.core.contracts import DiagnosingLauncher, EntryPoint, Host, Profi
 from modelyard.core.errors import InvalidPlanError
 from modelyard.plugins.launchers import mpi_dialects
 from modelyard.plugins.launchers.mpirun import MpirunLauncher
-from modelyard.testing.launchers import StandInHardware
+from modelyard.testing.stand_in import StandInHardware
 
 NAMES = ("algo-1", "algo-2")
 KINDS = {

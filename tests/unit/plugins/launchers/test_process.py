@@ -5,7 +5,7 @@ import pytest
 from modelyard.core.contracts import EntryForm, EntryPoint, Host, ProfiledLauncher
 from modelyard.core.errors import InvalidPlanError
 from modelyard.plugins.launchers.process import ProcessLauncher
-from modelyard.testing.launchers import StandInHardware
+from modelyard.testing.stand_in import StandInHardware
 
 HOSTS = ("algo-1", "algo-2")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from modelyard.core.contracts import DiagnosingLauncher, EntryForm, EntryPoint, Host, ProfiledLauncher
 from modelyard.core.errors import InvalidPlanError
 from modelyard.plugins.launchers.torchrun import TorchrunLauncher
-from modelyard.testing.launchers import StandInHardware
+from modelyard.testing.stand_in import StandInHardware
 
 ONE = ("algo-1",)
 TWO = ("algo-1", "algo-2")

@@ -112,7 +112,8 @@ def foreign(path, *members, level=9):
 def by_tarfile(archive, mode):
     """Return all files of an archive as the standard library reads them, once it has read all of it."""
     with tarfile.open(archive, mode) as tar:
-        return {info.name: tar.extractfile(info).read() for info in tar if info.isreg()}
+        files = (info for info in tar if info.isreg())
+        return {info.name.removeprefix("./"): tar.extractfile(info).read() for info in files}
 
 
 def index_of(archive):
