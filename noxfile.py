@@ -75,7 +75,7 @@ def xla(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=False)
 def downstream(session: nox.Session) -> None:
-    """Test four distributions of third parties where they and modelyard are wheels, like any other's."""
+    """Test four distributions of third parties, and a new one, where they and modelyard are installed."""
     folders = [str(project.parent) for project in sorted(Path("tests/downstream").glob("*/pyproject.toml"))]
     with tempfile.TemporaryDirectory() as wheels:
         session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ".", *folders)
@@ -83,10 +83,18 @@ def downstream(session: nox.Session) -> None:
         theirs = map(str, Path(wheels).glob("modelyard_*.whl"))
         session.install(f"{ours}[torch,test]", *theirs, *CONSTRAINTS)
     for folder in (*folders, "tests/downstream"):
-        with session.chdir(folder):
-            # -I: without the working directory, in which modelyard could be found as well.
-            session.run("python", "-I", "-c", IS_INSTALLED, silent=True)
-            session.run("python", "-I", "-m", "pytest", *session.posargs)
+        _test_installed(session, folder)
+    with tempfile.TemporaryDirectory() as new:
+        session.run("modelyard", "plugins", "new", "codec", "yaml", "--directory", new)
+        session.install(f"{new}[test]", *CONSTRAINTS)
+        _test_installed(session, new)
+
+
+def _test_installed(session: nox.Session, folder: str) -> None:
+    with session.chdir(folder):
+        # -I: without the working directory, in which modelyard could be found as well.
+        session.run("python", "-I", "-c", IS_INSTALLED, silent=True)
+        session.run("python", "-I", "-m", "pytest", *session.posargs)
 
 
 @nox.session

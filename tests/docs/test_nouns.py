@@ -7,7 +7,8 @@ from tests.docs.hooks_and_nouns import members
 from tests.docs.noun_pages import NOUNS, page, path_of, protocols
 
 from modelyard import testing
-from modelyard.core.kinds import KINDS, _members
+from modelyard.core.kinds import KINDS
+from modelyard.core.kinds import members as required
 
 KINDS_BY_WORD = {kind.word: kind for kind in KINDS}
 each_kind = pytest.mark.parametrize("word", KINDS_BY_WORD)
@@ -39,7 +40,7 @@ def test_each_protocol_is_on_one_page():
 def test_each_member_of_a_noun_is_listed(word):
     kind = KINDS_BY_WORD[word]
     listed = [line.removeprefix("* `").partition("(")[0].partition(":")[0] for line in members(kind.protocol)]
-    assert sorted(listed) == _members(kind.protocol)
+    assert sorted(listed) == required(kind.protocol)
 
 
 @each_kind

@@ -112,5 +112,5 @@ def test_its_files_are_those_of_a_distribution(new):
     folder = new("codec", "yaml")
     about = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert about["entry-points"] == {"modelyard": {"yaml": "modelyard_yaml.plugin"}}
-    assert about["optional-dependencies"]["test"] == ["pytest>=8.3"]
+    assert about["optional-dependencies"]["test"] == ["modelyard[test]"]
     assert Path(folder, about["readme"]).read_text().startswith("# modelyard-yaml\n")

@@ -20,7 +20,8 @@ from modelyard.core.errors import (
     PackagingError,
 )
 from modelyard.core.plans import EndpointPlan, EndpointStatus, unique_name
-from modelyard.testing.backend_setup import BackendSetup, refused
+from modelyard.testing.backend_setup import BackendSetup
+from modelyard.testing.saying import refused
 
 SERVE = """
 import os

@@ -15,7 +15,8 @@ from modelyard.core.contracts import (
 from modelyard.core.errors import JobExistsError, JobNotFoundError, PackagingError
 from modelyard.core.plans import Channel, JobStatus, MetricDefinition, unique_name
 from modelyard.core.redaction import REDACTED
-from modelyard.testing.backend_setup import BackendSetup, CountingCarrier, refused, until
+from modelyard.testing.backend_setup import BackendSetup, CountingCarrier, until
+from modelyard.testing.saying import refused
 from modelyard.testing.trees import read_tree, write_tree
 
 TRAIN = """

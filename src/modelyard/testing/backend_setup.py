@@ -20,7 +20,7 @@ from modelyard.core.contracts import (
     JobDescription,
     JobHandle,
 )
-from modelyard.core.errors import ModelyardError, PackagingError
+from modelyard.core.errors import PackagingError
 from modelyard.core.manager import PluginManager
 from modelyard.core.plans import (
     EndpointPlan,
@@ -238,17 +238,6 @@ class BackendSetup:
             "invoke()",
             lambda: handle.invoke(body, content_type="application/x-data", accept="application/x-answer"),
         )
-
-
-def refused(call: Callable[[], object], wanted: type[ModelyardError], what: str) -> ModelyardError:
-    """Return the error that `call` raises, which must be of the kind that is `wanted`."""
-    try:
-        answer = call()
-    except wanted as error:
-        return error
-    except Exception as error:
-        raise AssertionError(f"{what} must raise {wanted.__name__}, not {error!r}") from error
-    raise AssertionError(f"{what} must raise {wanted.__name__}, not return {answer!r}")
 
 
 def until(lines: Iterator[str], text: str) -> None:

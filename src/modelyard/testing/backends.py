@@ -1,10 +1,10 @@
 """What every backend promises, as tests."""
 
-import re
 from fnmatch import fnmatchcase
 
 from modelyard.testing.backend_endpoints import EndpointPromises
 from modelyard.testing.backend_jobs import JobPromises
+from modelyard.testing.saying import is_a_name
 
 
 class BackendContract(JobPromises, EndpointPromises):
@@ -35,8 +35,7 @@ class BackendContract(JobPromises, EndpointPromises):
 
     def test_has_a_name(self) -> None:
         """A backend is found by its name."""
-        name = self.backend_class.name
-        assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
+        is_a_name(self.backend_class.name)
 
     def test_instance_types_are_well_formed(self) -> None:
         """`instance_types` is a tuple of patterns, one of which is that of the tests' instance type."""

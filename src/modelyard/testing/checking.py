@@ -4,6 +4,7 @@ The process may end in the middle of a promise, or never: that promise is broken
 process goes on with those after it.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def check(task: Task) -> Iterator[Verdict]:
         if not process.is_cut_short:
             return
         task = attrs.evolve(task, done=(*task.done, *process.judged))
+
+
+def named(patterns: Iterable[str]) -> str | None:
+    """Return the first instance type that is one, and no pattern of several."""
+    return next((pattern for pattern in patterns if not set("*?[").intersection(pattern)), None)
 
 
 class _Process:
@@ -158,8 +164,8 @@ class _Process:
         return f": {lines[-1]}" if lines else ""
 
     def end(self) -> None:
-        """End the process and those below it that have not left its session."""
-        if self._process.poll() is None:
+        """End the process and those below it that have not left its session, where it has ended too."""
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._pipe)

@@ -12,6 +12,7 @@ import pytest
 from modelyard.core.contracts import ArrayCodec, Codec, GuardedCodec
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.core.media_types import parse_media_type
+from modelyard.testing.saying import is_a_name
 
 THREADS = 4
 ROUNDS = 10
@@ -77,10 +78,7 @@ class CodecContract:
     def test_it_has_the_members_of_a_codec(self) -> None:
         """It has a name, media types, `encode` and `decode`."""
         assert isinstance(self.codec, Codec), f"{self.codec!r} lacks a member of modelyard's Codec"
-        name = self.codec.name
-        assert isinstance(name, str), f"name must be text, not {name!r}"
-        assert name, "name must not be empty"
-        assert name == name.strip().lower(), f"name must be lower case, not {name!r}"
+        is_a_name(self.codec.name)
 
     def test_its_media_types_are_essences(self) -> None:
         """`media_types` is a tuple of ``type/subtype``, lower case, no parameters, no wildcards."""

@@ -25,6 +25,7 @@ from modelyard.core.contracts import (
     WorkerHardware,
 )
 from modelyard.core.errors import UserCodeError
+from modelyard.testing.saying import is_a_name, maps_text_to_text
 
 HOSTS: Mapping[int, tuple[Host, ...]] = {
     1: (Host("algo-1", ("algo-1",)),),
@@ -82,8 +83,7 @@ class HardwareContract:
 
     def test_has_a_name(self) -> None:
         """Hardware is found by its name."""
-        name = type(self.hardware).name
-        assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
+        is_a_name(type(self.hardware).name)
 
     def test_attributes_are_well_formed(self) -> None:
         """The device's type is one word, its collectives and what selects it are tuples of text."""
@@ -140,7 +140,7 @@ class HardwareContract:
             for host in HOSTS[hosts]:
                 first, second = dict(self.hardware.environ(host)), dict(self.hardware.environ(host))
                 assert first == second, f"environ differs from call to call: {first}, then {second}"
-                _is_text("environ", first)
+                maps_text_to_text("environ", first)
 
     # -- what only some have ----------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class HardwareContract:
             for index in range(2):
                 first, second = (dict(self.hardware.worker_environ(index)) for _ in range(2))
                 assert first == second, f"worker_environ differs from call to call: {first}, then {second}"
-                _is_text("worker_environ", first)
+                maps_text_to_text("worker_environ", first)
 
     @pytest.mark.parametrize("hosts", HOSTS)
     def test_prepare_is_pure(self, hosts: int) -> None:
@@ -277,6 +277,24 @@ class HardwareContract:
         assert not training, f"these are still in training mode: {training}"
         kinds = {parameter.device.type for parameter in placed.parameters()}
         assert kinds == {self.hardware.device_type}, f"the module's parameters are on {sorted(kinds)}"
+
+    def test_every_device_can_be_placed_on(self) -> None:
+        """Each device that `device_count` counts takes a tensor and a model, by its index, and predicts."""
+        torch = self._device()
+        for index in range(self.hardware.device_count()):
+            try:
+                placed: Any = self.hardware.place(torch.ones(2), index)
+                model: Any = self.hardware.place(_summing(torch), index)
+            except Exception as error:
+                raise AssertionError(f"place raised {error!r} for the device {index}") from error
+            # Who gives workers variables may have each see its own device alone, as its first.
+            alone = (0,) if isinstance(self.hardware, WorkerHardware) else ()
+            where = placed.device
+            assert where.index in (None, index, *alone), f"what is for the device {index} is on {where}"
+            apart = sorted({str(each.device) for each in model.parameters()} - {str(where)})
+            assert not apart, f"for the device {index} a tensor is on {where}, a model on {apart}"
+            if index:  # What is on the first is asked by promises of their own.
+                self._predicts(model, index)
 
     def test_other_values_are_left_alone(self) -> None:
         """What is no array, tensor, module or list of numbers is returned as it is."""
@@ -395,9 +413,9 @@ class HardwareContract:
         assert isinstance(fetched, np.ndarray), f"{what} was fetched as {fetched!r}, not as an array"
         assert np.array_equal(fetched, array), f"{what} was fetched as {fetched}, not {array}"
 
-    def _predicts(self, model: object) -> None:
+    def _predicts(self, model: object, index: int = 0) -> None:
         """Check that a model that sums its inputs does."""
-        value = self.hardware.place(np.array([[1.0, 2.0, 4.0]], np.float32))
+        value = self.hardware.place(np.array([[1.0, 2.0, 4.0]], np.float32), index)
         fetched: Any = self.hardware.fetch(self.hardware.predict(model, value))
         assert np.allclose(fetched, [[7.0]], rtol=self.tolerance), (
             f"the sum of 1, 2, 4 is {fetched}, not [[7.]]"
@@ -433,11 +451,6 @@ def _environ_unchanged(what: str) -> Iterator[None]:
     yield
     changed = set(os.environ.items()) ^ set(before.items())
     assert not changed, f"{what} must not change os.environ; it changed {sorted(changed)}"
-
-
-def _is_text(what: str, variables: Mapping[str, object]) -> None:
-    wrong = {k: v for k, v in variables.items() if not isinstance(k, str) or not isinstance(v, str)}
-    assert not wrong, f"{what} must map text to text, not {wrong!r}"
 
 
 def _made_by(cls: type[Hardware]) -> Hardware:

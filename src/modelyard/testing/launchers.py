@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ from typing import Any, ClassVar
 import pytest
 
 from modelyard.core.contracts import Command, DiagnosingLauncher, EntryPoint, Hardware, Host, Launcher
+from modelyard.core.kinds import NAME
 from modelyard.testing.places import free_port
-from modelyard.testing.stand_in import StandInHardware as StandInHardware  # noqa: PLC0414 - it is offered here
+from modelyard.testing.saying import is_a_name, maps_text_to_text
+from modelyard.testing.stand_in import StandInHardware
 
 ARGUMENTS = (
     "--epochs", "3",
@@ -68,15 +69,14 @@ class LauncherContract:
 
     def test_has_a_name(self) -> None:
         """A launcher is found by its name."""
-        name = type(self.launcher).name
-        assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
+        is_a_name(type(self.launcher).name)
 
     def test_distributions_are_well_formed(self) -> None:
         """`distributions` is a tuple of the keys of ``distribution={...}``, empty for none."""
         declared = type(self.launcher).distributions
         assert isinstance(declared, tuple), f"distributions must be a tuple, not {declared!r}"
-        wrong = [key for key in declared if not isinstance(key, str) or not re.fullmatch(r"\w+(\.\w+)*", key)]
-        assert not wrong, f"distributions must hold words, not {wrong!r}"
+        wrong = [key for key in declared if not isinstance(key, str) or not NAME.fullmatch(key)]
+        assert not wrong, f"distributions must hold plain lower-case words, not {wrong!r}"
 
     def test_is_made_without_options(self) -> None:
         """Every option has a default: ``distribution={"name": {"enabled": True}}`` gives none."""
@@ -196,14 +196,13 @@ class LauncherContract:
 
 
 def _is_well_formed(command: Command, code_dir: Path, host: str) -> None:
-    argv, environ = command.argv, command.environ
+    argv = command.argv
     assert isinstance(argv, tuple), f"argv of {host} must be a tuple of tokens, not {argv!r}"
     assert argv, f"argv of {host} is empty"
     wrong = [token for token in argv if not isinstance(token, str)]
     assert not wrong, f"argv of {host} must hold text, not {wrong!r}"
     assert command.cwd == code_dir, f"{host} must run in the code folder {code_dir}, not {command.cwd}"
-    strange = {k: v for k, v in environ.items() if not isinstance(k, str) or not isinstance(v, str)}
-    assert not strange, f"environ of {host} must map text to text, not {strange!r}"
+    maps_text_to_text(f"environ of {host}", command.environ)
 
 
 def _program_in(argv: tuple[str, ...], code_dir: Path, program: str) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.contracts import Bundle, Packager, SplicingPackager
-from modelyard.core.errors import PackagingError
+from modelyard.core.errors import ModelyardError, PackagingError
 from modelyard.core.plans import SourceCode
+from modelyard.testing.saying import is_a_name, refused
 from modelyard.testing.trees import names_in, new_folder, read_tree, write_tree
 
 SOURCE: Mapping[str, bytes] = {
@@ -69,8 +70,7 @@ class PackagerContract:
 
     def test_has_a_name(self) -> None:
         """A packager is found by its name."""
-        name = type(self.packager).name
-        assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
+        is_a_name(type(self.packager).name)
 
     def test_is_made_without_options(self) -> None:
         """Every option has a default, so that a plan may give the name alone."""
@@ -245,11 +245,5 @@ class PackagerContract:
         assert not left, f"after the refusal of {what} this is left: {left}"
 
 
-def _refusal(call: Callable[[], object], what: str) -> PackagingError:
-    try:
-        call()
-    except PackagingError as error:
-        return error
-    except Exception as error:
-        raise AssertionError(f"{what} must raise PackagingError, not {error!r}") from error
-    raise AssertionError(f"{what} is not refused")
+def _refusal(call: Callable[[], object], what: str) -> ModelyardError:
+    return refused(call, PackagingError, what)

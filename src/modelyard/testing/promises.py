@@ -35,8 +35,8 @@ from modelyard.testing import (
     PluginContract,
     StorageContract,
 )
-from modelyard.testing.checking import BROKEN, OK, SKIPPED, Task
-from modelyard.testing.launchers import StandInHardware
+from modelyard.testing.checking import BROKEN, OK, SKIPPED, Task, named
+from modelyard.testing.stand_in import StandInHardware
 
 _NUMBERS = (*CodecContract.values, [[1.5, 2.0], [3.0, 4.0]])
 _PLAIN = (
@@ -89,11 +89,11 @@ def _authors(name: str) -> type:
 def _made(provider: Provider[Any], task: Task) -> Any:
     try:
         return provider.create(task.options)
-    except ModelyardError:
-        raise
     except Exception as error:
+        if task.options and isinstance(error, ModelyardError):
+            raise  # What is wrong is what was given.
         hint = "" if task.options else "; --options gives it some"
-        raise UnusableError(f"it cannot be made: {type(error).__name__}: {error}{hint}") from error
+        raise UnusableError(f"it cannot be made: {said(error)}{hint}") from error
 
 
 def _of_plugin(plugins: PluginManager, task: Task) -> type:
@@ -258,8 +258,7 @@ def _of_backend(provider: Provider[Any], task: Task) -> type:
 
 def _offered(patterns: tuple[str, ...]) -> str:
     """Return an instance type that is named, else one that a pattern fits, with which nothing is run."""
-    named = [pattern for pattern in patterns if not set("*?[").intersection(pattern)]
-    return next(iter(named), None) or re.sub(r"[*?]|\[.*?\]", "x", next(iter(patterns), ""))
+    return named(patterns) or re.sub(r"[*?]|\[.*?\]", "x", next(iter(patterns), ""))
 
 
 # -- running ---------------------------------------------------------------------------------------

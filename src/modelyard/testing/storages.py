@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from modelyard.core.contracts import Storage
-from modelyard.core.errors import StorageError
+from modelyard.core.errors import ModelyardError, StorageError
+from modelyard.testing.saying import is_a_name, refused
 from modelyard.testing.trees import names_in, read_tree, write_tree
 
 TREE: Mapping[str, bytes] = {
@@ -52,8 +53,7 @@ class StorageContract:
 
     def test_has_a_name(self) -> None:
         """A storage has a name, by which it can be turned off."""
-        name = type(self.storage).name
-        assert re.fullmatch(r"[a-z][a-z0-9_.-]*", name), f"the name is not a plain lower-case word: {name!r}"
+        is_a_name(type(self.storage).name)
 
     def test_schemes_are_well_formed(self, tmp_path: Path) -> None:
         """A storage is found by its schemes (RFC 3986), written in lower case."""
@@ -191,11 +191,5 @@ def _accepted(what: str) -> Iterator[None]:
         raise AssertionError(f"{what} is refused: {error}") from error
 
 
-def _refusal(call: Callable[[], object], what: str) -> StorageError:
-    try:
-        call()
-    except StorageError as error:
-        return error
-    except Exception as error:
-        raise AssertionError(f"{what} must raise StorageError, not {error!r}") from error
-    raise AssertionError(f"{what} is not refused")
+def _refusal(call: Callable[[], object], what: str) -> ModelyardError:
+    return refused(call, StorageError, what)

@@ -1,6 +1,9 @@
 """``modelyard plugins list``."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -113,7 +116,9 @@ def test_a_plugin_that_failed_has_a_row_and_the_reason_below_it(broken, capsys):
     out, err = capsys.readouterr()
     row, reason = [line for line in out.splitlines() if "broken-one" in line or "a_module" in line]
     assert row.split() == ["plugin", "broken-one", "broken-one", "2.0", "failed"]
-    assert reason == "  ModuleNotFoundError: No module named 'a_module_that_is_absent'"
+    assert (
+        reason == "  ModuleNotFoundError: No module named 'a_module_that_is_absent' (broken_one.py, line 1)"
+    )
     assert not err
 
 
@@ -134,6 +139,17 @@ def test_what_a_plugin_prints_does_not_get_among_the_rows(installed, capfd):
     assert "by a program" in err
 
 
+def test_what_a_plugin_keeps_in_a_buffer_does_not_either(installed):
+    """In a process of its own, whose standard output is a pipe, as that of a program that reads it."""
+    writing = 'import sys\nsys.__stdout__.write("in a buffer\\n")\n'
+    installed("quiet-one", QUIET + writing)
+    command = (sys.executable, "-m", "modelyard", "plugins", "list", "--json")
+    environ = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert "quiet" in {row["name"] for row in json.loads(done.stdout)}
+    assert "in a buffer" in done.stderr.splitlines()
+
+
 def test_hooks_have_a_row_of_their_own(installed, rows):
     installed("quiet-one", QUIET)
     codec, hooks = [row for row in rows() if row["plugin"] == "quiet-one"]
@@ -144,7 +160,7 @@ def test_hooks_have_a_row_of_their_own(installed, rows):
 def test_control_characters_of_a_plugin_do_not_reach_the_terminal(installed, capsys):
     installed("broken-one", 'raise ValueError("\\x1b[31mred\\n\\nand more")')
     assert main(["plugins", "list"]) == 0
-    assert "  ValueError: ?[31mred and more" in capsys.readouterr().out.splitlines()
+    assert "  ValueError: ?[31mred and more (broken_one.py, line 1)" in capsys.readouterr().out.splitlines()
 
 
 def test_no_plugins_at_all():

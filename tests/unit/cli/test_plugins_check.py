@@ -1,6 +1,8 @@
 """``modelyard plugins check``."""
 
 import json
+import os
+import select
 import sys
 from types import SimpleNamespace
 
@@ -72,9 +74,22 @@ class Demanding(Lying):
     def __init__(self, level):
         pass
 
+class Leaving(Lying):
+    "Text, whose writing leaves a process behind."
+
+    name = "leaving"
+    media_types = ("application/x-leaving",)
+
+    def encode(self, value):
+        if type(value) is object:
+            with open(os.environ["BELOW"], "wb", buffering=0) as pipe:
+                pipe.write(b"started")
+                subprocess.Popen(["sleep", "300"], stdout=pipe)
+        return super().encode(value)
+
 @hookimpl
 def modelyard_register_codecs():
-    return [Lying, Deadly, Stuck, Demanding]
+    return [Lying, Deadly, Stuck, Demanding, Leaving]
 """
 
 
@@ -129,10 +144,26 @@ def test_a_promise_that_does_not_end_breaks(bad, tmp_path, monkeypatch):
     assert not psutil.pid_exists(below) or psutil.Process(below).status() == psutil.STATUS_ZOMBIE
 
 
+def test_no_process_is_left_at_a_usual_end(bad, tmp_path, monkeypatch):
+    """What was left behind has the pipe open: that the pipe ends is how its end is seen."""
+    below = tmp_path / "below"
+    os.mkfifo(below)
+    monkeypatch.setenv("BELOW", str(below))
+    pipe = os.open(below, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        verdicts = list(check(Task("codec", "leaving", timeout=30)))
+        assert outcomes(verdicts)["test_unencodable_values_raise_encode_error"] == OK
+        assert os.read(pipe, 4096) == b"started"
+        assert select.select([pipe], [], [], 20)[0], "a process still has the pipe"
+        assert os.read(pipe, 4096) == b""
+    finally:
+        os.close(pipe)
+
+
 def test_what_cannot_be_made_has_a_verdict(bad):
     (verdict,) = check(Task("codec", "demanding"))
     assert verdict.outcome == BROKEN
-    assert verdict.reason.startswith("it cannot be made: TypeError: ")
+    assert verdict.reason.startswith("it cannot be made: codec 'demanding' is not made without options")
     assert "--options" in verdict.reason
 
 
@@ -151,7 +182,7 @@ def test_a_plugin_is_checked_with_all_that_it_provides(bad, monkeypatch):
     names = [(task.kind, task.name) for task in tasks]
     assert names == [
         *[("plugin", "bad-one"), ("codec", "lying"), ("codec", "deadly")],
-        *[("codec", "stuck"), ("codec", "demanding")],
+        *[("codec", "stuck"), ("codec", "demanding"), ("codec", "leaving")],
     ]
     found = outcomes(check(tasks[0]))
     assert found["test_prints_nothing"] == BROKEN

@@ -118,7 +118,7 @@ def test_a_plugin_that_failed_says_why(installed, capsys):
     assert main(["plugins", "show", "broken-one"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [
         "plugin broken-one: failed",
-        "  ModuleNotFoundError: No module named 'a_module_that_is_absent'",
+        "  ModuleNotFoundError: No module named 'a_module_that_is_absent' (broken_one.py, line 1)",
     ]
 
 

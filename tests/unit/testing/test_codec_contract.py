@@ -22,6 +22,10 @@ class Shouting(JsonCodec):
     name = "JSON"
 
 
+class Spaced(JsonCodec):
+    name = "my codec"
+
+
 class Numbered(JsonCodec):
     name = 7
 
@@ -229,9 +233,10 @@ DTYPE, REFUSED = "test_decode_array_returns_the_dtype_asked_for", "test_decode_a
 
 CASES = (
     (object(), {}, MEMBERS, "lacks a member"),
-    (Nameless(), {}, MEMBERS, "name must not be empty"),
-    (Shouting(), {}, MEMBERS, "name must be lower case, not 'JSON'"),
-    (Numbered(), {}, MEMBERS, "name must be text, not 7"),
+    (Nameless(), {}, MEMBERS, "plain lower-case word: ''"),
+    (Shouting(), {}, MEMBERS, "plain lower-case word: 'JSON'"),
+    (Spaced(), {}, MEMBERS, "plain lower-case word: 'my codec'"),
+    (Numbered(), {}, MEMBERS, "the name must be text, not 7"),
     (BareType(), {}, TYPES, "must be a tuple, not 'application/json'"),
     (NoTypes(), {}, TYPES, "media_types is empty"),
     (TypeWithParameter(), {}, TYPES, "must be written 'application/json'"),

@@ -337,6 +337,47 @@ class LeavesTraining(CpuHardware):
         return placed.train() if isinstance(placed, torch.nn.Module) else placed
 
 
+class Pair(CpuHardware):
+    def device_count(self):
+        return 2
+
+
+class HasNoSecond(Pair):
+    def place(self, value, index=0):
+        return super().place(value, (0,)[index])
+
+
+class SaysItIsTheFirst(Pair):
+    """Has a tensor say that it is on the first GPU: no machine without one has a second device."""
+
+    def place(self, value, index=0):
+        import torch
+
+        class OfTheFirst(torch.Tensor):
+            device = torch.device("cuda", 0)
+
+        placed = super().place(value, index)
+        return placed.as_subclass(OfTheFirst) if index and isinstance(placed, torch.Tensor) else placed
+
+
+class LeavesModelsElsewhere(Pair):
+    def move_module(self, device, module):
+        return module.to(device)
+
+    def device(self, index):
+        import torch
+
+        return torch.device("meta" if index else "cpu")
+
+
+class PredictsOnTheFirstAlone(Pair):
+    def place(self, value, index=0):
+        import torch
+
+        placed = super().place(value, index)
+        return placed + index if isinstance(placed, torch.Tensor) else placed
+
+
 class TakesText(CpuHardware):
     def place(self, value, index=0):
         if isinstance(value, list):
@@ -452,6 +493,7 @@ class SplitsAnything(CpuHardware):
         )
 
 
+EVERY = "test_every_device_can_be_placed_on"
 BROKEN_WITH_TORCH = {
     DoublesArrays: ("test_place_keeps_dtype_and_values", "an array of float32 became torch.float64"),
     WidensBytes: ("test_place_keeps_dtype_and_values", "an array of uint8 became torch.int16"),
@@ -462,6 +504,10 @@ BROKEN_WITH_TORCH = {
     DoublesLists: ("test_a_list_becomes_float32", "became torch.float64"),
     HalvesTensors: ("test_a_tensor_is_moved", "torch.float32 became torch.float16"),
     LeavesTraining: ("test_a_module_is_placed_in_evaluation_mode", "still in training mode: .*Dropout"),
+    HasNoSecond: (EVERY, "place raised IndexError.* for the device 1"),
+    SaysItIsTheFirst: (EVERY, "what is for the device 1 is on cuda:0"),
+    LeavesModelsElsewhere: (EVERY, r"for the device 1 a tensor is on cpu, a model on \['meta'\]"),
+    PredictsOnTheFirstAlone: (EVERY, r"the sum of 1, 2, 4 is \[\[10"),
     TakesText: ("test_other_values_are_left_alone", r"leave \['a', 'b'\] alone; it raised ValueError"),
     CopiesDicts: ("test_other_values_are_left_alone", "leave .'a': .* alone, not make it"),
     FetchesTheTopOnly: ("test_fetch_undoes_place", "a tensor in a list was fetched as"),
@@ -513,6 +559,16 @@ def test_a_machine_without_the_device_skips():
 
     with pytest.raises(pytest.skip.Exception, match="this machine has no cpu"):
         contract(Absent()).test_a_tensor_is_moved()
+
+
+@pytest.mark.torch
+def test_workers_may_see_their_own_device_alone():
+    class ByVariable(SaysItIsTheFirst):
+        def worker_environ(self, index):
+            return {"VISIBLE": str(index)}
+
+    with pytest.raises(AssertionError, match="for the device 1 a tensor is on cuda:0, a model on"):
+        contract(ByVariable()).test_every_device_can_be_placed_on()
 
 
 @pytest.mark.torch

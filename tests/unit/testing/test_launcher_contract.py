@@ -14,7 +14,8 @@ from tests.unit.testing.broken import breaks, failing, promises
 from modelyard.core.contracts import RankFailure
 from modelyard.core.errors import UserCodeError
 from modelyard.plugins.launchers.process import ProcessLauncher
-from modelyard.testing.launchers import LauncherContract, StandInHardware
+from modelyard.testing.launchers import LauncherContract
+from modelyard.testing.stand_in import StandInHardware
 from modelyard.testing.trees import new_folder
 
 _numbers = count()
@@ -45,6 +46,10 @@ class Nameless(ProcessLauncher):
 
 class TextDistributions(ProcessLauncher):
     distributions = "torch_distributed"
+
+
+class SpacedDistribution(ProcessLauncher):
+    distributions = ("torch_distributed", "my tool")
 
 
 class EmptyDistribution(ProcessLauncher):
@@ -195,7 +200,8 @@ class ReportsAtAnyPrice(ProcessLauncher):
 CASES = {
     Nameless: ("test_has_a_name", "plain lower-case word: 'My Launcher'"),
     TextDistributions: ("test_distributions_are_well_formed", "must be a tuple, not 'torch_distributed'"),
-    EmptyDistribution: ("test_distributions_are_well_formed", r"must hold words, not \[''\]"),
+    SpacedDistribution: ("test_distributions_are_well_formed", "words, not .'my tool'"),
+    EmptyDistribution: ("test_distributions_are_well_formed", r"plain lower-case words, not \[''\]"),
     NoCommand: ("test_command_is_pure", "must return a Command, not "),
     DiffersByCall: ("test_command_is_pure", "differs from call to call"),
     SetsEnviron: ("test_command_is_pure", "must not change os.environ; .*MASTER_PORT"),
@@ -250,6 +256,15 @@ def test_one_wrong_launcher_breaks_this_promise_alone(tmp_path, monkeypatch, pro
     but = {"test_command_runs"} - {promise}
     wrong = [made(cls) for cls, (test, _) in CASES.items() if test == promise]
     assert {promise} in [failing(contract(launcher), given, but=but) for launcher in wrong]
+
+
+def test_a_distribution_is_called_as_a_provider_may_be():
+    class Hyphened(ProcessLauncher):
+        name = "my-tool"
+        distributions = ("my-tool", "smdistributed.modelparallel", "torch_distributed")
+
+    contract(Hyphened()).test_has_a_name()
+    contract(Hyphened()).test_distributions_are_well_formed()
 
 
 def test_what_cannot_run_here_is_skipped(tmp_path):

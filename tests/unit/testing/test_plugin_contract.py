@@ -91,7 +91,14 @@ CASES = (
         f"built for version 9.0 of modelyard's contract, and this modelyard has {CONTRACT_VERSION}",
     ),
     ("no_such_module_at_all", ALONE, "'no_such_module_at_all' is no entry point or module"),
-    (plugin(), MARKED, "implements no hook"),
+    (plugin(), ALONE, "has no hook of modelyard's"),
+    (
+        SimpleNamespace(
+            modelyard_register_codecs=hookimpl(lambda: ()), modelyard_register_storages=lambda: ()
+        ),
+        MARKED,
+        "lack @hookimpl, so nobody would call them: ['modelyard_register_storages']",
+    ),
     (
         module(modelyard_register_codecs=lambda: ()),
         MARKED,

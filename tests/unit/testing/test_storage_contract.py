@@ -122,7 +122,7 @@ class UploadsOnce(FileStorage):
         return super().upload(path, uri)
 
 
-@breaks("test_missing_uri_is_an_error", "a URI with nothing at it is not refused")
+@breaks("test_missing_uri_is_an_error", "a URI with nothing at it must raise StorageError, not return")
 class DownloadsNothing(FileStorage):
     def download(self, uri, into):
         into.mkdir()
@@ -140,13 +140,19 @@ class SaysTooLittle(FileStorage):
         raise StorageError("no")
 
 
-@breaks("test_missing_file_is_not_uploaded", "an upload of what does not exist is not refused")
+@breaks(
+    "test_missing_file_is_not_uploaded",
+    "an upload of what does not exist must raise StorageError, not return",
+)
 class UploadsNothing(FileStorage):
     def upload(self, path, uri):
         return uri
 
 
-@breaks("test_missing_file_is_not_uploaded", "a download of what was not uploaded is not refused")
+@breaks(
+    "test_missing_file_is_not_uploaded",
+    "a download of what was not uploaded must raise StorageError, not return",
+)
 class LeavesATarget(FileStorage):
     def upload(self, path, uri):
         path_of(uri).mkdir(parents=True)
@@ -169,7 +175,10 @@ class PreparesOnce(FileStorage):
             raise StorageError(str(error)) from error
 
 
-@breaks("test_other_content_is_not_overwritten", "an upload over other content is not refused")
+@breaks(
+    "test_other_content_is_not_overwritten",
+    "an upload over other content must raise StorageError, not return",
+)
 class Overwrites(FileStorage):
     def upload(self, path, uri):
         if path_of(uri).is_file():
@@ -187,13 +196,21 @@ class OverwritesAndComplains(FileStorage):
             raise
 
 
-@breaks("test_what_cannot_upload_refuses_to", "preparing an upload that cannot be is not", can_upload=False)
+@breaks(
+    "test_what_cannot_upload_refuses_to",
+    "preparing an upload that cannot be must raise StorageError, not return",
+    can_upload=False,
+)
 class PromisesToWrite(FileStorage):
     def upload(self, path, uri):
         raise StorageError("it only reads")
 
 
-@breaks("test_what_cannot_upload_refuses_to", "an upload to what only reads is not", can_upload=False)
+@breaks(
+    "test_what_cannot_upload_refuses_to",
+    "an upload to what only reads must raise StorageError, not return",
+    can_upload=False,
+)
 class WritesSecretly(FileStorage):
     def prepare(self, uri):
         raise StorageError("it only reads")

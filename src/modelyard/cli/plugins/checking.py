@@ -6,33 +6,29 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from modelyard.cli.plugins import finding
+from modelyard.cli.plugins.quiet import discovered
+from modelyard.cli.terminal import Terminal
 from modelyard.core.errors import PluginError
-
-if TYPE_CHECKING:
-    from modelyard.cli.terminal import Terminal
-    from modelyard.core.manager import PluginManager
-    from modelyard.core.registry import Provider
-    from modelyard.testing.checking import Task, Verdict
+from modelyard.core.manager import PluginManager
+from modelyard.core.registry import Provider
+from modelyard.testing.checking import Task, Verdict, check, named
 
 _COLOURS = {"ok": "green", "broken": "red", "skipped": "yellow"}
 _FOR = {"uri": "storage", "instance_type": "backend"}
-_WILD = frozenset("*?[")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a verdict for each promise; return 1 where one is broken."""
     if find_spec("pytest") is None:
         raise PluginError("checking needs pytest: pip install 'modelyard[test]'")
-    from modelyard.cli.plugins.quiet import discovered
-    from modelyard.cli.terminal import Terminal
-
     tasks = tasks_of(discovered(), options)
     if options.json:
-        results = [(task, list(_verdicts(task))) for task in tasks]
+        results = [(task, list(check(task))) for task in tasks]
         print(json.dumps([_as_dict(*result) for result in results], indent=2))
     else:
         terminal = Terminal.of(sys.stdout)
@@ -43,13 +39,11 @@ def run(options: argparse.Namespace) -> int:
 # -- what to check ---------------------------------------------------------------------------------
 
 
-def tasks_of(plugins: "PluginManager", options: argparse.Namespace) -> "list[Task]":
+def tasks_of(plugins: PluginManager, options: argparse.Namespace) -> list[Task]:
     """Return what to check: a provider, or a plugin and all that it provides.
 
     Raises `PluginError` for a name that means nothing or too much, and for options that go with nothing.
     """
-    from modelyard.testing.checking import Task
-
     plugin, providers = _named(plugins, options)
     if options.options and len(providers) != 1:
         raise PluginError("--options are those of one provider: modelyard plugins check KIND NAME")
@@ -69,10 +63,8 @@ def tasks_of(plugins: "PluginManager", options: argparse.Namespace) -> "list[Tas
     return own + [Task(provider.kind, provider.name, given, **common) for provider in providers]
 
 
-def _named(plugins: "PluginManager", options: argparse.Namespace) -> "tuple[str, list[Provider[Any]]]":
+def _named(plugins: PluginManager, options: argparse.Namespace) -> tuple[str, list[Provider[Any]]]:
     """Return the plugin of that name with what it provides, or no plugin and the one provider."""
-    from modelyard.cli.plugins import finding
-
     status = next((status for status in plugins.statuses if status.plugin == options.name), None)
     if status is not None and not options.kind:
         if status.state != "active":
@@ -97,7 +89,7 @@ def _parsed(text: str | None) -> Mapping[str, Any]:
     return parsed
 
 
-def _check_flags(providers: "Sequence[Provider[Any]]", options: argparse.Namespace) -> None:
+def _check_flags(providers: Sequence[Provider[Any]], options: argparse.Namespace) -> None:
     kinds = {provider.kind for provider in providers}
     for option, kind in _FOR.items():
         if getattr(options, option) and kind not in kinds:
@@ -105,32 +97,22 @@ def _check_flags(providers: "Sequence[Provider[Any]]", options: argparse.Namespa
     for provider in providers:
         patterns = provider.declares("instance_types")
         needs_type = provider.kind == "backend" and options.for_real and not options.contract
-        if needs_type and not options.instance_type and not any(map(_is_plain, patterns)):
+        if needs_type and not options.instance_type and named(patterns) is None:
             raise PluginError(
                 f"the backend {provider.name!r} offers {', '.join(patterns) or 'nothing by name'}: "
                 "say what to run on with --instance-type"
             )
 
 
-def _is_plain(pattern: str) -> bool:
-    return not _WILD.intersection(pattern)
-
-
 # -- checking it -----------------------------------------------------------------------------------
 
 
-def _verdicts(task: "Task") -> "Iterator[Verdict]":
-    from modelyard.testing.checking import check
-
-    return check(task)
-
-
-def _told(task: "Task", terminal: "Terminal") -> "Iterator[Verdict]":
+def _told(task: Task, terminal: Terminal) -> Iterator[Verdict]:
     """Yield the verdicts, each of which is printed at once, and print the summary."""
     print(f"{task.kind} {task.name}", flush=True)
     count: Counter[str] = Counter()
     reason = ""
-    for verdict in _verdicts(task):
+    for verdict in check(task):
         count[verdict.outcome] += 1
         outcome = terminal.paint(f"{verdict.outcome:<7}", _COLOURS.get(verdict.outcome))
         print(f"  {outcome}  {verdict.text}", flush=True)
@@ -144,7 +126,7 @@ def _told(task: "Task", terminal: "Terminal") -> "Iterator[Verdict]":
         print(f"  what was written stays, in a folder modelyard-check-... below {task.uri}", flush=True)
 
 
-def _as_dict(task: "Task", verdicts: "Iterable[Verdict]") -> dict[str, object]:
+def _as_dict(task: Task, verdicts: Iterable[Verdict]) -> dict[str, object]:
     return {
         "kind": task.kind,
         "name": task.name,

@@ -28,11 +28,14 @@ def discovered(environ: Mapping[str, str] | None = None) -> "PluginManager":
 def _stdout_to_stderr() -> Iterator[None]:
     """Send what is written to Python's standard output, and to the descriptor 1, to standard error."""
     print(end="", flush=True)
+    stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as restoring:
         with contextlib.suppress(OSError):  # One of them may be closed.
             kept = os.dup(1)
             restoring.callback(os.close, kept)
             os.dup2(2, 1)
             restoring.callback(os.dup2, kept, 1)
+            if stdout is not None:  # Who kept it may have written to it, and not flushed.
+                restoring.callback(stdout.flush)
         yield
         print(end="", flush=True)

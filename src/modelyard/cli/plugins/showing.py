@@ -11,8 +11,7 @@ import attrs
 
 from modelyard.cli.plugins.entries import HOOKS, PLUGIN, Entry, other_hooks, provided_by
 from modelyard.cli.plugins.options import Option, options_of
-from modelyard.core import contracts
-from modelyard.core.kinds import KINDS
+from modelyard.core import contracts, kinds
 
 if TYPE_CHECKING:
     from modelyard.cli.terminal import Terminal
@@ -145,17 +144,12 @@ def abilities_of(provider: "Provider[Any]") -> Iterator[tuple[str, tuple[str, ..
 
     By their names they are more than the kind's: an `ArrayCodec` is a `Codec`.
     """
-    noun = next(kind.protocol.__name__ for kind in KINDS if kind.word == provider.kind)
+    noun = next(kind.protocol.__name__ for kind in kinds.KINDS if kind.word == provider.kind)
     for name, protocol in vars(contracts).items():
         if name != noun and name.endswith(noun) and getattr(protocol, "_is_protocol", False):
-            members = tuple(sorted(_members(protocol)))
+            members = tuple(kinds.members(protocol))
             if all(_has(provider.cls, member) for member in members):
                 yield name, members
-
-
-def _members(protocol: type) -> Iterator[str]:
-    names = {*vars(protocol), *inspect.get_annotations(protocol)}
-    return (name for name in names if not name.startswith("_"))
 
 
 def _has(cls: type, member: str) -> bool:
