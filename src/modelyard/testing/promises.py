@@ -12,6 +12,7 @@ import signal
 import sys
 import types
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
@@ -110,19 +111,25 @@ def _of_plugin(plugins: PluginManager, task: Task) -> type:
 def _of_codec(provider: Provider[Codec], task: Task) -> type:
     instance = _made(provider, task)
     is_guarded = isinstance(instance, GuardedCodec) and not instance.trusted
-    known = () if is_guarded else _values_of(instance)
+
+    @cache  # Found out in a promise, which is broken where the codec does not come back.
+    def known() -> tuple[object, ...]:
+        return () if is_guarded else _values_of(instance)
 
     class InstalledCodec(CodecContract):
         codec = instance
-        # One that refuses all that it wrote itself does not read at all.
-        can_decode = not known or not all(_is_refused(instance, value) for value in known)
+
+        @property
+        def can_decode(self) -> bool:  # type: ignore[override]
+            """Whether it reads: one that refuses all that it wrote itself does not."""
+            return not known() or not all(_is_refused(instance, value) for value in known())
 
         @property
         def values(self) -> tuple[object, ...]:  # type: ignore[override]
             """The values that it encodes; without one, what needs them is skipped."""
             if is_guarded:
                 pytest.skip("its documents may run code: --options '{\"trusted\": true}' has them tried")
-            return known or pytest.skip("it encodes neither numbers, text, bytes nor dicts: --contract")
+            return known() or pytest.skip("it encodes neither numbers, text, bytes nor dicts: --contract")
 
         def same(self, value: object, decoded: object) -> bool:
             """Compare dicts item by item."""
@@ -305,6 +312,10 @@ class Promises:
             reason = _reason(error)
             if skipped or self._verdicts.get(_promise(item), (SKIPPED,))[0] != BROKEN:
                 self._verdicts.setdefault(_promise(item), (SKIPPED if skipped else BROKEN, reason))
+
+    def pytest_report_teststatus(self) -> tuple[str, str, str]:
+        """Print no dots: the last line of the output is what the provider has said."""
+        return "", "", ""
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Tell the verdict."""

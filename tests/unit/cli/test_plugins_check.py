@@ -87,9 +87,18 @@ class Leaving(Lying):
                 subprocess.Popen(["sleep", "300"], stdout=pipe)
         return super().encode(value)
 
+class Fatal(Lying):
+    "Ends the interpreter, whatever it is to write."
+
+    name = "fatal"
+    media_types = ("application/x-fatal",)
+
+    def encode(self, value):
+        os._exit(3)
+
 @hookimpl
 def modelyard_register_codecs():
-    return [Lying, Deadly, Stuck, Demanding, Leaving]
+    return [Lying, Deadly, Stuck, Demanding, Leaving, *([Fatal] if "FATAL" in os.environ else [])]
 """
 
 
@@ -142,6 +151,19 @@ def test_a_promise_that_does_not_end_breaks(bad, tmp_path, monkeypatch):
     assert outcomes(verdicts)["test_threads_do_not_disturb_each_other"] == OK  # It comes after that.
     below = int((tmp_path / "below").read_text())
     assert not psutil.pid_exists(below) or psutil.Process(below).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_codec_that_writes_nothing_and_ends_the_interpreter_breaks_promise_by_promise(bad, monkeypatch):
+    monkeypatch.setenv("FATAL", "1")
+    found = []
+    for verdict in check(Task("codec", "fatal", timeout=30)):
+        found.append(verdict)
+        if sum(each.outcome == BROKEN for each in found) == 2:
+            break
+    first, second = (each for each in found if each.outcome == BROKEN)
+    assert first.reason == second.reason == "the interpreter ended with status 3: at import"
+    assert first.promise != second.promise
+    assert outcomes(found)["test_its_media_types_are_essences"] == OK
 
 
 def test_no_process_is_left_at_a_usual_end(bad, tmp_path, monkeypatch):
@@ -319,8 +341,8 @@ def unusual(plugins, monkeypatch):
 
 
 def test_a_codec_that_refuses_all_that_it_wrote_only_encodes(unusual):
-    assert not contract("codec", "one-way").can_decode
-    assert contract("codec", "exotic").can_decode
+    assert not contract("codec", "one-way")().can_decode
+    assert contract("codec", "exotic")().can_decode
     with pytest.raises(pytest.skip.Exception, match="--contract"):
         _ = contract("codec", "exotic")().values
 
