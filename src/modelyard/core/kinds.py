@@ -15,6 +15,7 @@ from modelyard.core.contracts import (
     Storage,
 )
 from modelyard.core.errors import ContractVersionError
+from modelyard.core.media_types import parse_media_type
 
 
 class Kind(NamedTuple):
@@ -98,6 +99,7 @@ def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
             if not _is_strings(declared):
                 said = f"{cls.__qualname__}.{attribute} must be a tuple of strings"
                 raise TypeError(f"{said}, not {declared!r}")
+        _check_media_types(cls)
         missing = [member for member in members(kind.protocol) if not hasattr(cls, member)]
         if missing:
             raise TypeError(f"{cls.__qualname__} is not a {kind.word}: it lacks {', '.join(missing)}")
@@ -113,6 +115,16 @@ def _check_name(kind: Kind, cls: type) -> None:
             f"{name!r} is no name of a {kind.word}: take a lower-case letter, then such letters, digits, "
             "_, - and ."
         )
+
+
+def _check_media_types(cls: type) -> None:
+    """Refuse what no request would ever find."""
+    for text in getattr(cls, "media_types", ()):
+        parsed = parse_media_type(text)
+        if parsed is None or "*" in text:
+            raise ValueError(f"{cls.__qualname__}.media_types: {text!r} is not a media type")
+        if parsed.essence != text:
+            raise ValueError(f"{cls.__qualname__}.media_types: {text!r} must be written {parsed.essence!r}")
 
 
 def _is_strings(value: object) -> bool:

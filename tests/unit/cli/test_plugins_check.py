@@ -269,7 +269,7 @@ def test_without_pytest_it_says_what_to_install(monkeypatch, capsys):
 def test_a_plugin_that_failed_is_not_checked(installed, capsys):
     installed("broken-one", "import a_module_that_is_absent")
     assert main(["plugins", "check", "broken-one"]) == 1
-    assert "the plugin 'broken-one' is failed: ModuleNotFoundError" in capsys.readouterr().err
+    assert "plugin 'broken-one' has failed: ModuleNotFoundError" in capsys.readouterr().err
 
 
 # -- what a contract is made of ----------------------------------------------------------------

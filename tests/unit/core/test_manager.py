@@ -42,6 +42,18 @@ BROKEN = {
         HOOK + "def modelyard_register_codecs():\n    class C:\n        name = 'c'\n    return [C]",
         "C is not a codec: it lacks decode, encode, media_types",
     ),
+    "a media type in capitals": (
+        HOOK
+        + "def modelyard_register_codecs():\n    class C:\n        name = 'c'\n"
+        + "        media_types = ('Application/X-C',)\n        encode = decode = print\n    return [C]",
+        "C.media_types: 'Application/X-C' must be written 'application/x-c'",
+    ),
+    "a range of media types": (
+        HOOK
+        + "def modelyard_register_codecs():\n    class C:\n        name = 'c'\n"
+        + "        media_types = ('text/*',)\n        encode = decode = print\n    return [C]",
+        "C.media_types: 'text/*' is not a media type",
+    ),
     "hook wrapper": (
         HOOK.replace("@hookimpl", "@hookimpl.options(wrapper=True)")
         + "def modelyard_register_codecs():\n    return (yield)",

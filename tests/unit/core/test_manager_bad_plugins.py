@@ -33,7 +33,7 @@ from modelyard import hookimpl
 
 class {cls}:
     name = "{name}"
-    media_types = ("application/x-{cls}",)
+    media_types = ("application/x-{type}",)
     def encode(self, value): return b""
     def decode(self, body): return None
 
@@ -49,7 +49,7 @@ def row(plugins, name):
 
 def codec(before="", name="odd", cls="Odd", inside=""):
     """Return a plugin that does something at its import and something in its hook, and then is sound."""
-    good = GOOD.format(name=name, cls=cls)
+    good = GOOD.format(name=name, cls=cls, type=cls.lower())
     return before + good.replace("    return [", f"    {inside or 'pass'}\n    return [")
 
 
@@ -682,7 +682,7 @@ def test_a_declaration_that_is_no_tuple_of_strings_harms_no_other_codec(site, di
     site.install("odd-one", codec().replace("media_types = (", f"media_types = {declared} or ("))
     site.install("sound-one", codec(name="sound", cls="Sound"))
     plugins = discover()
-    assert plugins.codecs.declaring("media_types", "application/x-Sound").name == "sound"
+    assert plugins.codecs.declaring("media_types", "application/x-sound").name == "sound"
     if declared != "None":
         assert "Odd.media_types must be a tuple of strings, not " in row(plugins, "odd-one").error
 

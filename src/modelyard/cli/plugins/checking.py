@@ -68,8 +68,8 @@ def _named(plugins: PluginManager, options: argparse.Namespace) -> tuple[str, li
     status = next((status for status in plugins.statuses if status.plugin == options.name), None)
     if status is not None and not options.kind:
         if status.state != "active":
-            why = f": {status.error}" if status.error else ""
-            raise PluginError(f"the plugin {status.plugin!r} is {status.state}{why}")
+            what = f"has failed: {status.error}" if status.error else "is turned off"
+            raise PluginError(f"plugin {status.plugin!r} {what}")
         return status.plugin, finding.providers_of(plugins, status.plugin)
     found = finding.providers_called(plugins, options)
     if not found:
