@@ -52,6 +52,7 @@ def check_account(account):
     assert (account.double.endpoints, account.double.configs) == ({}, {})
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_program_with_only_the_packages_name_replaced(prepared, folder, program):
     imports = re.compile(r"^((?:from|import) )sagemaker\b", re.MULTILINE)

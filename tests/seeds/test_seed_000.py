@@ -49,6 +49,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*since SDK v2:DeprecationWarnin
 # -- Training with PyTorch ---------------------------------------------------------------------
 
 
+@pytest.mark.cuda
 def test_training_a_script_by_an_estimator(account, folder):
     (folder / "pytorch-train.py").write_text("print('training')")
     account.put("s3://bucket/path/to/training/data/lines.txt")
@@ -107,6 +108,7 @@ def test_boolean_hyperparameters_are_given_explicitly(trained):
     assert trained(**{"use-cuda": False})["argv"] == ["--use-cuda", "False"]
 
 
+@pytest.mark.cuda
 def test_running_the_script_with_hyperparameters_and_two_channels(account, folder):
     (folder / "pytorch-train.py").write_text(ARGUMENTS)
     account.put("s3://my-data-bucket/path/to/my/training/data/lines.txt")
@@ -265,6 +267,7 @@ def test_a_script_on_several_hosts_initialises_its_process_group(machine, capsys
         assert f"the sum on {host} is 3.0 by {backend}" in shown
 
 
+@pytest.mark.cuda
 def test_an_instance_count_above_one_is_a_job_of_several_machines(account, folder):
     (folder / "pytorch-train.py").write_text(BY_HOST)
     PyTorch(
@@ -293,6 +296,7 @@ def test_saving_a_model_to_model_dir(machine):
 
 
 @pytest.mark.torch
+@pytest.mark.cuda
 def test_deploying_an_estimator_and_predicting(containers, folder):
     (folder / "train_and_deploy.py").write_text(MODEL + MODEL_FN + SAVE)
     containers.put("s3://my_bucket/my_training_data/lines.txt")
@@ -371,6 +375,7 @@ def test_an_input_fn_loads_a_pickled_tensor_and_predict_fn_chooses_the_device(se
 # -- Working with existing model data and training jobs ----------------------------------------
 
 
+@pytest.mark.cuda
 def test_attaching_to_a_job_and_deploying_it(account, folder, capsys):
     (folder / "pytorch-train.py").touch()
     before = PyTorch("pytorch-train.py", train_instance_type="ml.p3.2xlarge", framework_version="1.0.0")

@@ -132,6 +132,7 @@ def test_requirements_are_beside_the_script_in_source_dir(account, folder):
 # -- Create an estimator -----------------------------------------------------------------------
 
 
+@pytest.mark.cuda
 def test_an_estimator_with_hyperparameters_and_two_channels(account, folder):
     (folder / "pytorch-train.py").write_text(ARGUMENTS)
     account.put("s3://my-data-bucket/path/to/my/training/data/lines.txt")
@@ -197,6 +198,7 @@ def test_a_recipe_is_refused_with_the_way_out():
         PyTorch("pytorch-train.py", recipe_overrides=recipe_overrides)
 
 
+@pytest.mark.cuda
 def test_tensorboards_output_goes_where_the_estimator_says(account, folder):
     """An argument of the recipe's estimator, and of any other."""
     (folder / "pytorch-train.py").touch()
@@ -278,6 +280,7 @@ def ddp(version, option):
     )
 
 
+@pytest.mark.cuda
 def test_ddp_by_mpirun(account, folder):
     (folder / "train_ptddp.py").touch()
     pt_estimator = ddp("1.12.0", "pytorchddp")
@@ -291,6 +294,7 @@ def test_ddp_by_mpirun(account, folder):
     assert said["HyperParameters"]["sagemaker_instance_type"] == '"ml.p4d.24xlarge"'
 
 
+@pytest.mark.cuda
 def test_ddp_by_torchrun(account, folder):
     (folder / "train_ptddp.py").touch()
     pt_estimator = ddp("1.13.1", "torch_distributed")
@@ -356,6 +360,7 @@ def test_trainium_by_torchrun(account, folder, count, instance_type):
 
 
 @pytest.mark.torch
+@pytest.mark.cuda
 def test_an_estimator_is_deployed_and_predicts(containers, folder):
     (folder / "train_and_deploy.py").write_text(MODEL + MODEL_FN + SAVE)
     containers.put("s3://my_bucket/my_training_data/lines.txt")
@@ -606,6 +611,7 @@ def test_a_model_of_ones_own_is_deployed_with_the_role_of_this_code(account, fol
 # -- Attach an estimator to an existing training job -------------------------------------------
 
 
+@pytest.mark.cuda
 def test_attaching_to_a_job_waits_shows_its_log_and_deploys(account, folder, capsys):
     (folder / "train_and_deploy.py").write_text("def model_fn(model_dir): ...")
     before = PyTorch(

@@ -72,6 +72,7 @@ def test_prepare_a_training_script_and_save_the_model(machine, capsys):
     assert (seen["trained on"], seen["tested on"]) == (["lines.txt"], ["tests.txt"])
 
 
+@pytest.mark.cuda
 def test_create_an_estimator(containers, folder, capsys):
     """The script of three hyperparameters and two channels, on an instance of SageMaker's."""
     (folder / "pytorch-train.py").write_text(TRAIN)
@@ -136,6 +137,7 @@ def test_distributed_pytorch_training(machine, capsys, backend):
 # -- deploy PyTorch models -----------------------------------------------------------------------
 
 
+@pytest.mark.cuda
 def test_train_and_deploy_my_estimator(containers, folder):
     """`deploy` returns a predictor: an array goes in and one comes out."""
     (folder / "train_and_deploy.py").write_text(SERVED + SAVE)
@@ -345,6 +347,7 @@ def test_create_a_pytorchmodel_object(containers, folder):
     predictor.delete_endpoint()
 
 
+@pytest.mark.cuda
 def test_attach_an_estimator_to_an_existing_training_job(containers, folder, capsys):
     """It stays until the job has ended, shows its log, and is deployed."""
     (folder / "train_and_deploy.py").write_text(f"print('the log of the job')\n{SERVED}{SAVE}")

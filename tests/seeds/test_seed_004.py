@@ -30,6 +30,7 @@ pytestmark = pytest.mark.torch
 SERVED = MODEL + MODEL_FN
 
 
+@pytest.mark.cuda
 def test_train_and_deploy_my_estimator(containers, folder):
     """`deploy` returns a predictor: an array goes in and one comes out; the archive has the script."""
     (folder / "train_and_deploy.py").write_text(SERVED + SAVE)

@@ -36,6 +36,7 @@ def estimator(double, role, tmp_path, plugins):
     return make
 
 
+@pytest.mark.cuda
 def test_the_names_of_v1_and_v2_arrive_in_the_request(estimator, plugins):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -111,6 +112,7 @@ def test_an_image_of_ones_own_is_trained_and_served(double, role, plugins, data_
     assert attached.image_uri == image
 
 
+@pytest.mark.cuda
 def test_what_is_switched_off_is_not_asked_for(estimator):
     estimator(debugger_hook_config=False).fit(job_name="undebugged", logs=False)
     assert "DebugHookConfig" not in Session().describe_training_job("undebugged")
