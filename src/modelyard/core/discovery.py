@@ -45,11 +45,6 @@ class Found:
     version: str = ""
     package: str = ""
 
-    @property
-    def is_builtin(self) -> bool:
-        """Whether it is one of modelyard's own."""
-        return self.distribution == "modelyard" and not self.package
-
 
 def builtins() -> Iterator[Found]:
     """Yield the built-in plugins."""

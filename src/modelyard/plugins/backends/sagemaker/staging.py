@@ -100,9 +100,7 @@ class Staging:
 
         Not of the bundle's digest: of a model that was copied unread, that is what its archive has claimed.
         """
-        with bundle.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        uri = self.uri_of(digest, kind, bundle.path.name)
+        uri = self.uri_of(_digest_of(bundle.path), kind, bundle.path.name)
         self.carrier.upload_once(bundle.path, uri)
         return uri
 
@@ -254,7 +252,6 @@ def in_older_layout(model: Path, into: Path) -> tuple[Bundle, Bundle]:
 def _archived(archive: Path, items: Mapping[str, Path]) -> Bundle:
     """Write an archive whose bytes, and so its digest, are those of its content alone."""
     import gzip
-    import hashlib
     import tarfile
 
     archive.parent.mkdir(exist_ok=True)
@@ -265,10 +262,13 @@ def _archived(archive: Path, items: Mapping[str, Path]) -> Bundle:
     ):
         for name, path in items.items():
             tar.add(path, name, filter=_plain)
-    with archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     count = sum(1 for path in items.values() for file in (path, *path.rglob("*")) if file.is_file())
-    return Bundle(archive, digest, count, archive.stat().st_size)
+    return Bundle(archive, _digest_of(archive), count, archive.stat().st_size)
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(entry: Any) -> Any:
