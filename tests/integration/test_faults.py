@@ -266,7 +266,8 @@ def test_a_stopped_script_that_ends_well_has_its_model_delivered(project, modely
         "    sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, save)\n"
         "print('ready')\n"
-        "time.sleep(300)\n"
+        "while True:\n"
+        "    time.sleep(0.1)\n"
     )
     estimator = PyTorch("saves.py", source_dir=project / "src")
     estimator.fit(wait=False)

@@ -143,7 +143,8 @@ def stop(*_):
     sys.exit(7)
 signal.signal(signal.SIGTERM, stop)
 print("ready", flush=True)
-time.sleep(60)
+while True:
+    time.sleep(0.1)
 """
     run = supervise(source)
     run.process.wait_for("ready")
@@ -154,7 +155,7 @@ time.sleep(60)
 
 
 def test_sigint_is_a_keyboard_interrupt_in_the_script(supervise):
-    run = supervise("import time\nprint('ready', flush=True)\ntime.sleep(60)")
+    run = supervise("import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.1)")
     run.process.wait_for("ready")
     run.process.popen.send_signal(signal.SIGINT)
     outcome = run.outcome
@@ -173,7 +174,8 @@ signal.signal(signal.SIGTERM, stop)
 os.write(1, b"ready\\n")
 if worker:
     os.waitpid(worker, 0)
-time.sleep(60)
+while True:
+    time.sleep(0.1)
 """
     run = supervise(source)
     run.process.wait_for("ready\nready")
@@ -190,7 +192,8 @@ def save(*_):
     sys.exit()
 signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
-time.sleep(60)
+while True:
+    time.sleep(0.1)
 """
 
 CALL = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, sys.argv[1]]))"
@@ -288,7 +291,7 @@ import signal, time
 signal.signal(signal.SIGTERM, lambda *_: print("again", flush=True))
 print("ready", flush=True)
 while True:
-    time.sleep(60)
+    time.sleep(0.1)
 """
     run = supervise(source, grace=1.0)
     run.process.wait_for("ready")
@@ -368,7 +371,8 @@ def test_a_signal_interrupts_what_is_no_command(interrupting, sig):
     try:
         with stop.interrupting():
             print("ready", flush=True)
-            time.sleep(60)
+            while True:
+                time.sleep(0.1)
     except supervisor.Interrupted as error:
         print(error.signal, stop.signal, error)
 """)
@@ -426,7 +430,8 @@ def test_after_a_command_a_signal_interrupts_again(interrupting):
         with stop.interrupting():
             print(run("pass").exit_code)
             print("ready", flush=True)
-            time.sleep(60)
+            while True:
+                time.sleep(0.1)
     except supervisor.Interrupted as error:
         print(error.signal)
 """)

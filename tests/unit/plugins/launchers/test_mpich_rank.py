@@ -15,14 +15,14 @@ SCRIPT = Path(mpi_dialects.__file__).with_name("mpich_rank.sh")
 SHELLS = [path for path in map(shutil.which, ("dash", "bash", "sh")) if path]
 SECONDS = 30
 SAVES = """
-import signal, sys
+import signal, sys, time
 def save(number, frame):
     print("saved", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.1)
 """
 
 
