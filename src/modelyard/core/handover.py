@@ -6,8 +6,6 @@ Besides the folder these are variables of modelyard's own, and the failure file.
 import os
 import signal
 
-from modelyard.core.processes import die_with_parent
-
 GUARD_PID = "MODELYARD_GUARD_PID"
 """The process with which the program is to end."""
 
@@ -68,6 +66,8 @@ def end_with_guard() -> None:
     """Have the kernel send SIGTERM to this process when its guard dies, if it has one."""
     # Taken out: a program that this one starts has another parent.
     if parent := int(os.environ.pop(GUARD_PID, "0")):
+        from modelyard.core.processes import die_with_parent  # The names alone are asked for more often.
+
         die_with_parent(signal.SIGTERM, parent)
 
 

@@ -7,6 +7,7 @@ import sys
 from builtins import callable, getattr, str, type  # noqa: A004, UP029
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from operator import is_
 from types import ModuleType
 
 _OURS = "modelyard"
@@ -37,9 +38,7 @@ class Snapshot:
         self._hooks = {name: getattr(sys, name) for name in _HOOKS}
         self._modules = dict(_our_modules())
         self._holders = [
-            (holder, dict(vars(holder)), [*map(id, vars(holder).values())])
-            for module in self._modules.values()
-            for holder in _holders(module)
+            (holder, dict(vars(holder))) for module in self._modules.values() for holder in _holders(module)
         ]
 
     def put_back(self, package: str, *, alone: bool = True) -> tuple[str, ...]:
@@ -56,8 +55,8 @@ class Snapshot:
 
         changed = self._put_back_builtins(is_its)
         changed += [each for each in _changes(sys, self._hooks) if each[1] not in _STREAMS or is_its(each)]
-        for holder, before, ids in self._holders:
-            if [*map(id, vars(holder).values())] != ids:  # Which nearly all of them have.
+        for holder, before in self._holders:
+            if not _is_same(vars(holder), before):
                 changed += [each for each in _changes(holder, before) if _is_definition(*each)]
         for holder, name, value in filter(is_its, changed):
             with suppress(Exception):
@@ -118,6 +117,11 @@ def _holders(module: ModuleType) -> Iterator[ModuleType | type]:
     for value in list(vars(module).values()):
         if isinstance(value, type) and _module_of(value) == module.__name__:
             yield value
+
+
+def _is_same(now: Mapping[str, object], before: Mapping[str, object]) -> bool:
+    """Tell quickly whether nothing has changed, as is so of nearly all."""
+    return len(now) == len(before) and all(map(is_, now.values(), before.values()))
 
 
 def _changes(holder: ModuleType | type, before: Mapping[str, object]) -> Iterator[_Attribute]:

@@ -1,7 +1,6 @@
 """NVIDIA's GPUs, with NCCL between them."""
 
 import sys
-import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,6 +146,8 @@ class CudaHardware(TorchHardware, StackedInputs):
         try:
             if isinstance(error, torch.OutOfMemoryError):
                 # The frames of the failed call hold what it had got.
+                import traceback  # For a failure alone.
+
                 traceback.clear_frames(error.__traceback__)
                 torch.cuda.empty_cache()
             torch.cuda.synchronize()

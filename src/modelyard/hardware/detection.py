@@ -9,14 +9,20 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import attrs
 
 from modelyard.core.cores import cores
+from modelyard.core.lazy import lazy_module
+
+if TYPE_CHECKING:
+    import subprocess
+else:
+    subprocess = lazy_module("subprocess")  # Few machines have a driver that could be asked.
 
 _PATIENCE = 20
 """Seconds for a driver's answer: nvidia-smi takes some on a machine with many GPUs that are asleep."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from modelyard.core.errors import DecodeError, EncodeError
-from modelyard.serializers import pickle as ours
+from modelyard.serializers import _plain_pickles as ours
 from modelyard.serializers.npy import DTYPES
 from modelyard.serializers.pickle import PickleCodec
 

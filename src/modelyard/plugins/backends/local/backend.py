@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,15 +23,20 @@ from modelyard.core.errors import (
     JobNotFoundError,
 )
 from modelyard.core.handover import HANDED_OVER, ISOLATED_PACKAGES, STOP_SECONDS
+from modelyard.core.lazy import lazy_module
 from modelyard.core.listening import listen
 from modelyard.core.log import get_logger
 from modelyard.core.plans import EndpointPlan, EndpointStatus, JobStatus, TrainingPlan
 from modelyard.plugins.backends.local.home import absolute, default_home
 
 if TYPE_CHECKING:
+    import subprocess
+
     from modelyard.plugins.backends.local.guard import GuardSettings
     from modelyard.plugins.backends.local.handles import LocalEndpointHandle, LocalJobHandle
     from modelyard.plugins.backends.local.records import Record, Records
+else:
+    subprocess = lazy_module("subprocess")
 
 # What stages, guards and finds again is imported when it is needed: to tell what there is takes none of it.
 

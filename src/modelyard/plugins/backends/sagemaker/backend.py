@@ -1,9 +1,8 @@
 """The backend: its options, and who does the work."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
-
-import attrs
 
 from modelyard.core.contracts import Carrier, EndpointDescription, JobDescription
 from modelyard.core.plans import EndpointPlan, TrainingPlan
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from modelyard.plugins.backends.sagemaker.work import Work
 
 
-@attrs.frozen
 class SageMakerBackend(Settings):
     """Runs jobs and endpoints on AWS SageMaker, on AWS's own PyTorch images or on the user's.
 
@@ -53,10 +51,8 @@ class SageMakerBackend(Settings):
     name: ClassVar[str] = "sagemaker"
     instance_types: ClassVar[tuple[str, ...]] = ("ml.*",)
 
-    _work: "Work" = attrs.field(init=False, eq=False, repr=False)
-
-    @_work.default
-    def _for_these_options(self) -> "Work":
+    @cached_property
+    def _work(self) -> "Work":
         # Imported for a backend that is used: every program that asks what there is imports this class.
         from modelyard.plugins.backends.sagemaker.work import Work
 
