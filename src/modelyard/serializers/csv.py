@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
+import orjson
 
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.core.lazy import lazy_module
@@ -18,10 +19,8 @@ from modelyard.serializers._strict import strict_option
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import orjson
-else:  # Listing the codecs needs none of it.
-    np = lazy_module("numpy")
-    orjson = lazy_module("orjson")
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
 
 _EXACT = 2.0**53
 _TO_BE_QUOTED = re.compile(r'[",\r\n]')

@@ -3,11 +3,11 @@
 import json
 import math
 from codecs import BOM_UTF8
-from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
+import orjson
 
 from modelyard.core.errors import DecodeError, EncodeError
 from modelyard.core.lazy import lazy_module
@@ -17,10 +17,10 @@ from modelyard.serializers._strict import strict_option
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import orjson
-else:  # Listing the codecs needs none of it.
-    np = lazy_module("numpy")
-    orjson = lazy_module("orjson")
+else:
+    np = lazy_module("numpy")  # Listing the codecs needs none of it.
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 @attrs.frozen
@@ -50,7 +50,7 @@ class JsonCodec:
         if self.strict:
             return _encode_strictly(value)
         try:
-            document = orjson.dumps(value, _plain, _options())
+            document = orjson.dumps(value, _plain, _OPTIONS)
         except TypeError as error:
             reason = error.__cause__ or error
             raise EncodeError(f"a {type(value).__name__} cannot be written as JSON: {reason}") from error
@@ -77,11 +77,6 @@ class JsonCodec:
         for what is not a number, and for a number that does not fit `dtype`.
         """
         return pack(*flatten(self.decode(body)), dtype)
-
-
-@lru_cache(maxsize=1)
-def _options() -> int:
-    return orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
 def _plain(value: object) -> object:
