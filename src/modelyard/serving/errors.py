@@ -8,6 +8,7 @@ from modelyard.core.errors import (
     DecodeError,
     EncodeError,
     NotAcceptableError,
+    PluginError,
     UnsupportedMediaTypeError,
 )
 from modelyard.core.http import Handler, Request, Response
@@ -43,6 +44,10 @@ _SPEAKING = frozenset(
 Defines = Callable[[type], bool]
 """Tells whether a class is of the user's code."""
 
+MODEL = ("the model", "model_error")
+MIDDLEWARE = ("a plugin's middleware", "plugin_error")
+"""Whose code a request runs through, for people, and the code of an error that is theirs."""
+
 
 def _nothing(_cls: type) -> bool:
     return False
@@ -74,11 +79,16 @@ class DeviceWatch:
             self.on_loss()
 
 
-def answering(handler: Handler, defines: Defines = _nothing, watch: DeviceWatch | None = None) -> Handler:
+def answering(
+    handler: Handler,
+    defines: Defines = _nothing,
+    watch: DeviceWatch | None = None,
+    whose: tuple[str, str] = MODEL,
+) -> Handler:
     """Return a handler that answers instead of raising; the traceback goes to the log alone.
 
     `defines`: tells the user's own types of error, which may choose their status; `watch`: told of the
-    errors that are not the client's.
+    errors that are not the client's; `whose`: `MODEL` or `MIDDLEWARE`, to whom an error is put down.
     """
 
     def answer(request: Request) -> Response:
@@ -86,7 +96,7 @@ def answering(handler: Handler, defines: Defines = _nothing, watch: DeviceWatch 
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
         except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
-            response = response_to(error, request.request_id, defines)
+            response = response_to(error, request.request_id, defines, whose)
             if watch and response.status >= 500:
                 watch.failed(error)
             return response
@@ -94,7 +104,9 @@ def answering(handler: Handler, defines: Defines = _nothing, watch: DeviceWatch 
     return answer
 
 
-def response_to(error: BaseException, request_id: str, defines: Defines = _nothing) -> Response:
+def response_to(
+    error: BaseException, request_id: str, defines: Defines = _nothing, whose: tuple[str, str] = MODEL
+) -> Response:
     """Return the answer to a request that raised `error`, which is logged where it is not the client's."""
     for kind, status, code in _CLIENT_ERRORS:
         if isinstance(error, kind):
@@ -109,8 +121,11 @@ def response_to(error: BaseException, request_id: str, defines: Defines = _nothi
     if _is_out_of_memory(error):
         said = "the model ran out of memory; send less at once"
         return error_response(507, "out_of_memory", said, request_id)
-    said = f"the model raised {type(error).__name__}; the endpoint's log has the traceback"
-    return error_response(500, "model_error", said, request_id)
+    who, code = whose
+    said = f"{who} raised {type(error).__name__}"
+    if isinstance(error, PluginError):
+        said, code = str(error), "plugin_error"
+    return error_response(500, code, f"{said}; the endpoint's log has the traceback", request_id)
 
 
 def _own_status(error: BaseException, defines: Defines) -> int:

@@ -12,7 +12,7 @@ from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import Hardware
 from modelyard.core.http import Handler
 from modelyard.core.manager import PluginManager
-from modelyard.serving.errors import DeviceWatch, answering
+from modelyard.serving.errors import MIDDLEWARE, DeviceWatch, answering
 from modelyard.serving.model import user_functions, weights
 from modelyard.serving.model.batching import Batcher
 from modelyard.serving.model.blame import blamed
@@ -106,7 +106,7 @@ def load_model(
     handler = answering(lambda request: steps(request, context(request=request)), folder.defines, watch)
     wrapped = plugins.wrap_handler(handler)
     # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
-    handler = handler if wrapped is handler else answering(wrapped)
+    handler = handler if wrapped is handler else answering(wrapped, whose=MIDDLEWARE)
     return LoadedModel(handler, codecs, functions.are_async, batcher, watch)
 
 

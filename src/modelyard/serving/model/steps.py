@@ -11,7 +11,14 @@ import attrs
 
 from modelyard.core.codecs import CodecTable
 from modelyard.core.contracts import ArrayCodec, BatchingHardware, Codec, Hardware
-from modelyard.core.errors import DecodeError, EncodeError, UnsupportedMediaTypeError, UserCodeError
+from modelyard.core.errors import (
+    CodecError,
+    DecodeError,
+    EncodeError,
+    PluginError,
+    UnsupportedMediaTypeError,
+    UserCodeError,
+)
 from modelyard.core.http import Request, Response
 from modelyard.core.log import get_logger
 from modelyard.core.media_types import parse_accept, parse_media_type
@@ -120,12 +127,23 @@ def _default_input(defaults: Defaults, *, for_model: bool) -> Callable[[Request,
 
     def read(request: Request, _context: Context) -> object:
         codec = codecs.reading(request.content_type)
-        value = decoders[id(codec)](codecs.utf8(request.content_type, request.body))
+        body = codecs.utf8(request.content_type, request.body)
+        try:
+            value = decoders[id(codec)](body)
+        except (CodecError, MemoryError):
+            raise
+        except Exception as error:
+            raise _broken(codec, error) from error
         if for_model and isinstance(value, (str, bytes)):
             raise UnsupportedMediaTypeError(f"this model takes numbers, which {codec.name} has not")
         return hardware.place(value, device)
 
     return read
+
+
+def _broken(codec: Codec, error: Exception) -> PluginError:
+    """Return whose fault it is that a codec has raised what it must not."""
+    return PluginError(f"the codec {codec.name!r} raised {type(error).__name__}")
 
 
 def _decoder(codec: Codec) -> Callable[[bytes], object]:
@@ -156,7 +174,14 @@ def _default_output(
         if isinstance(prediction, GeneratorType):
             return answer.stream((hardware.fetch(item) for item in prediction), accept, context, lines=True)
         media_type, codec = codecs.writing(accept)
-        return answer.encoded(codec.encode(hardware.fetch(prediction)), media_type, accept, context)
+        value = hardware.fetch(prediction)
+        try:
+            body = codec.encode(value)
+        except (CodecError, MemoryError):
+            raise
+        except Exception as error:
+            raise _broken(codec, error) from error
+        return answer.encoded(body, media_type, accept, context)
 
     return write
 

@@ -29,7 +29,10 @@ _STATUSES = {
     422: ("refused", "The inference script refused the input."),
     429: ("queue_full", "The queue is full; Retry-After says when to come again."),
     431: ("headers_too_large", "The headers are larger than the server takes."),
-    500: ("model_error", "The inference script failed; the endpoint's log has why, under the request's id."),
+    500: (
+        "model_error",
+        "The inference script, or a plugin, failed; the endpoint's log has why, under the request's id.",
+    ),
     503: ("unavailable", "The model is not loaded, or the server is being stopped."),
     504: ("timeout", "The model took longer than the server allows."),
     507: ("out_of_memory", "The model ran out of memory."),

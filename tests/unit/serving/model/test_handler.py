@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.core.errors import DecodeError, ModelyardError, UserCodeError
+from modelyard.core.errors import DecodeError, EncodeError, ModelyardError, UserCodeError
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.http import Request, Response
 from modelyard.hardware.cpu import CpuHardware
@@ -661,9 +661,8 @@ def test_middleware_that_raises_is_a_500(build, caplog):
 
     with caplog.at_level(logging.ERROR, "modelyard"):
         response = build(WITH_INPUT, middleware(wrap))(Request(b"1", request_id="id-1"))
-    status, said = error(response)
-    assert (status, said["request_id"]) == (500, "id-1")
-    assert "secret" not in said["error"]
+    said = "a plugin's middleware raised RuntimeError; the endpoint's log has the traceback"
+    assert error(response) == (500, {"error": said, "code": "plugin_error", "request_id": "id-1"})
     assert "secret" in caplog.text
 
 
@@ -709,8 +708,53 @@ def test_a_codec_of_a_plugin_is_used(ask):
 def test_a_conflict_matters_only_for_its_own_type(build):
     handler = build(WITH_INPUT, codec("one", "application/x-same"), codec("two", "application/x-same"))
     assert handler(Request(b"1")).status == 200
-    assert handler(Request(b"1", accept="application/x-same")).status == 500
+    status, said = error(handler(Request(b"1", accept="application/x-same")))
+    assert (status, said["code"]) == (500, "plugin_error")
+    assert "'application/x-same' (media_types of a codec) is provided by" in said["error"]
     assert handler(Request(b"1", accept="application/json, application/x-same")).status == 200
+
+
+class Broken:
+    """A codec that breaks its promise to raise errors of modelyard's alone."""
+
+    name, media_types = "broken", ("application/x-broken",)
+    raised: Exception = KeyError("secret")
+
+    def encode(self, value):
+        raise self.raised
+
+    def decode(self, body):
+        raise self.raised
+
+
+WITHOUT_INPUT = "def model_fn(model_dir): return None\ndef predict_fn(value, model): return value\n"
+BROKEN = "application/x-broken"
+
+
+@pytest.mark.parametrize(
+    ("source", "content_type", "accept"),
+    [(WITHOUT_INPUT, BROKEN, ""), (WITH_INPUT, "application/json", BROKEN)],
+    ids=["reading", "writing"],
+)
+def test_a_codec_that_fails_is_named_and_not_the_model(build, caplog, source, content_type, accept):
+    plugin = SimpleNamespace(modelyard_register_codecs=hookimpl(lambda: [Broken]))
+    handler = build(source, plugin)
+    with caplog.at_level(logging.ERROR, "modelyard"):
+        response = handler(Request(b"1", content_type, accept, request_id="id-1"))
+    said = "the codec 'broken' raised KeyError; the endpoint's log has the traceback"
+    assert error(response) == (500, {"error": said, "code": "plugin_error", "request_id": "id-1"})
+    assert "KeyError: 'secret'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [(DecodeError("cut short"), 400), (EncodeError("too wide"), 406), (MemoryError(), 507)],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_codec_may_raise_is_answered_as_such(build, raised, status):
+    codec = type("Raising", (Broken,), {"raised": raised})
+    plugin = SimpleNamespace(modelyard_register_codecs=hookimpl(lambda: [codec]))
+    assert build(WITHOUT_INPUT, plugin)(Request(b"1", BROKEN)).status == status
 
 
 def test_the_default_accept_decides_what_any_type_is(ask):
