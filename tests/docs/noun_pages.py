@@ -167,7 +167,15 @@ def _built_in(kind: Kind) -> Iterator[str]:
             yield from ("", *fields(provider.cls))
 
 
-_DECLARED = ("media_types", "instance_types", "accelerator_types", "distributions", "schemes", "collectives")
+_DECLARED = (
+    "media_types",
+    "instance_types",
+    "accelerator_types",
+    "distributions",
+    "schemes",
+    "collectives",
+    "suffixes",
+)
 
 
 def _declared(provider: Provider[object]) -> Iterator[str]:

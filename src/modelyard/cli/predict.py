@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from modelyard.core.contracts import Invocation
 
 _STDIN = "-"
-_TYPES = {
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".npy": "application/x-npy",
-    ".npz": "application/x-npz",
-    ".safetensors": "application/x-torch",
-    ".txt": "text/plain",
-}
 _CONNECT_SECONDS = 5.0
 _SHOWN = 500
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
@@ -49,7 +40,7 @@ def add_to(commands: "Commands") -> None:
     parser.add_argument(
         "--content-type",
         metavar="TYPE",
-        help=f"of the file; known by its ending: {', '.join(_TYPES)}, images",
+        help="of the file; known by its ending where a codec declares that, and of images",
     )
     parser.add_argument(
         "--accept",
@@ -79,10 +70,13 @@ def _run(parser: "Parser", options: argparse.Namespace) -> int:
 
 def _type_of(file: str) -> str:
     """Return the media type of a file's ending; empty where it is not known."""
-    if known := _TYPES.get(Path(file).suffix.lower()):
-        return known
     from mimetypes import MimeTypes
 
+    from modelyard.core.manager import PluginManager
+
+    codec = PluginManager.discover().codecs.declaring("suffixes", Path(file).suffix.lower())
+    if codec is not None:
+        return codec.declares("media_types")[0]
     # Python's own table: what this machine has been told about endings does not count.
     guessed, coding = MimeTypes().guess_type(Path(file).name)
     return guessed if guessed and not coding else ""

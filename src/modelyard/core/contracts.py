@@ -38,7 +38,11 @@ newer than this one.
 
 @runtime_checkable
 class Codec(Protocol):
-    """Bytes of its media types to and from Python values."""
+    """Bytes of its media types to and from Python values.
+
+    A class may declare ``suffixes`` besides, the endings of files that hold its first media type
+    (``(".csv",)``): by them ``modelyard predict`` knows what it sends.
+    """
 
     name: ClassVar[str]
     media_types: ClassVar[tuple[str, ...]]

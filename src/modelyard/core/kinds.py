@@ -36,7 +36,7 @@ KINDS = (
 )
 
 
-CHOOSING = ("accelerator_types", "distributions", "instance_types", "media_types", "schemes")
+CHOOSING = ("accelerator_types", "distributions", "instance_types", "media_types", "schemes", "suffixes")
 """What classes declare to be chosen by."""
 _TUPLES = (*CHOOSING, "collectives")
 

@@ -43,6 +43,7 @@ class CsvCodec:
 
     name: ClassVar[str] = "csv"
     media_types: ClassVar[tuple[str, ...]] = ("text/csv",)
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     strict: str = strict_option()
 
     def encode(self, value: object) -> bytes:

@@ -39,6 +39,7 @@ class JsonCodec:
 
     name: ClassVar[str] = "json"
     media_types: ClassVar[tuple[str, ...]] = ("application/json",)
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
     strict: str = strict_option()
 
     def encode(self, value: object) -> bytes:

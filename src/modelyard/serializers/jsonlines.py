@@ -34,6 +34,7 @@ class JsonLinesCodec:
         "application/jsonl",
         "application/x-ndjson",
     )
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson")
     strict: str = strict_option()
     _line: JsonCodec = attrs.field(init=False, eq=False, repr=False)
 

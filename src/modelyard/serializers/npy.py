@@ -41,6 +41,7 @@ class NpyCodec:
 
     name: ClassVar[str] = "npy"
     media_types: ClassVar[tuple[str, ...]] = ("application/x-npy",)
+    suffixes: ClassVar[tuple[str, ...]] = (".npy",)
     strict: str = strict_option()
 
     def encode(self, value: object) -> bytes:

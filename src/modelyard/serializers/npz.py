@@ -34,6 +34,7 @@ class NpzCodec:
 
     name: ClassVar[str] = "npz"
     media_types: ClassVar[tuple[str, ...]] = ("application/x-npz",)
+    suffixes: ClassVar[tuple[str, ...]] = (".npz",)
     max_bytes: int = attrs.field(default=128 * 1024 * 1024, kw_only=True)
 
     def encode(self, value: object) -> bytes:

@@ -13,6 +13,7 @@ class TextCodec:
 
     name: ClassVar[str] = "text"
     media_types: ClassVar[tuple[str, ...]] = ("text/plain",)
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
 
     def encode(self, value: object) -> bytes:
         """Return a string as UTF-8. Raises `EncodeError` for anything else, and for a lone surrogate."""

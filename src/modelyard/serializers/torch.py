@@ -49,6 +49,7 @@ class TorchCodec:
 
     name: ClassVar[str] = "torch"
     media_types: ClassVar[tuple[str, ...]] = ("application/x-torch",)
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
 
     def encode(self, value: object) -> bytes:
         """Return a dict of arrays, or one array, as safetensors, the dtypes kept. Raises `EncodeError`."""

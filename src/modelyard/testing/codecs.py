@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
 from threading import Barrier
 from typing import ClassVar
 
@@ -91,6 +92,14 @@ class CodecContract:
             assert parsed is not None, f"media_types: {text!r} is not a media type"
             assert parsed.essence == text, f"media_types: {text!r} must be written {parsed.essence!r}"
             assert "*" not in text, f"media_types: {text!r} is a range, not a media type"
+
+    def test_its_suffixes_are_endings(self) -> None:
+        """`suffixes`, if there are any, is a tuple of endings of files as ``.csv``, lower case."""
+        declared = getattr(self.codec, "suffixes", ())
+        assert isinstance(declared, tuple), f"suffixes must be a tuple, not {declared!r}"
+        for text in declared:
+            ending = isinstance(text, str) and PurePath(f"file{text}").suffix == text.lower()
+            assert ending, f"suffixes: {text!r} is not the ending of a file, such as '.csv', in lower case"
 
     def test_it_is_made_without_options(self) -> None:
         """``cls()`` makes one: that is how a request's Content-Type finds its codec."""

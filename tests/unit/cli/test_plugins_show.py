@@ -69,7 +69,8 @@ def test_a_provider_with_all_that_there_is_to_know(shown):
     assert "    strict: str = ''" in lines
     assert programs["class"] == "modelyard.serializers.csv.CsvCodec"
     assert programs["abilities"] == {"ArrayCodec": ["decode_array"]}
-    assert programs["provides"] == {"media_types": ["text/csv"]}
+    assert programs["provides"] == {"media_types": ["text/csv"], "suffixes": [".csv"]}
+    assert "  suffixes          .csv" in lines
     assert programs["options"] == [{"name": "strict", "type": "str", "default": "''", "doc": ""}]
     assert programs["doc"].startswith("text/csv: tables of numbers.")
 

@@ -37,9 +37,22 @@ class EchoBackend:
     submit = deploy = job = None
 
 
+class TabCodec:
+    name = "tab"
+    media_types = ("text/tab-separated-values", "text/x-tab")
+    suffixes = (".tab", ".csv")
+
+    encode = decode = None
+
+
 @hookimpl
 def modelyard_register_backends():
     return [EchoBackend]
+
+
+@hookimpl
+def modelyard_register_codecs():
+    return [TabCodec]
 """
 BINARY = b"\x93NUMPY\x00"
 
@@ -98,6 +111,8 @@ def server():
         ("rows.npz", "application/x-npz"),
         ("words.txt", "text/plain"),
         ("rows.safetensors", "application/x-torch"),
+        ("rows.ndjson", "application/jsonlines"),
+        ("rows.TAB", "text/tab-separated-values"),
         ("cat.jpg", "image/jpeg"),
         ("cat.png", "image/png"),
     ],

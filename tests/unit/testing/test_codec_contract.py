@@ -58,6 +58,22 @@ class TypeTwice(JsonCodec):
     media_types = ("application/json", "application/json")
 
 
+class BareSuffix(JsonCodec):
+    suffixes = ".json"
+
+
+class NoSuffix(JsonCodec):
+    suffixes = ("json",)
+
+
+class UpperCaseSuffix(JsonCodec):
+    suffixes = (".JSON",)
+
+
+class TwoSuffixes(JsonCodec):
+    suffixes = (".json.gz",)
+
+
 class NeedsAnOption(JsonCodec):
     def __init__(self, indent):
         super().__init__()
@@ -222,6 +238,7 @@ FLOATS = (np.array([[0.5, 1.25, 2], [3, 4, 5]], np.float32),)
 SOME = {"values": ([0.5], {"a": [1]}, ["b"], [None])}
 EMPTY = {"malformed": (b"",)}
 MEMBERS, TYPES = "test_it_has_the_members_of_a_codec", "test_its_media_types_are_essences"
+SUFFIXES = "test_its_suffixes_are_endings"
 MADE, BYTES = "test_it_is_made_without_options", "test_encode_returns_bytes"
 TRUST, UNDERSTOOD = "test_it_trusts_nobody_unless_told", "test_documents_are_understood"
 EQUAL, ALONE = "test_values_come_back_equal", "test_encode_leaves_the_value_alone"
@@ -244,6 +261,10 @@ CASES = (
     (WildcardType(), {}, TYPES, "'application/*' is a range"),
     (NoType(), {}, TYPES, "'json' is not a media type"),
     (TypeTwice(), {}, TYPES, "names one twice"),
+    (BareSuffix(), {}, SUFFIXES, "suffixes must be a tuple, not '.json'"),
+    (NoSuffix(), {}, SUFFIXES, "'json' is not the ending of a file"),
+    (UpperCaseSuffix(), {}, SUFFIXES, "'.JSON' is not the ending of a file"),
+    (TwoSuffixes(), {}, SUFFIXES, "'.json.gz' is not the ending of a file"),
     (NeedsAnOption(indent=2), {}, MADE, "NeedsAnOption() must work without options"),
     (Renamable("other"), {}, MADE, "Renamable() is called 'json'"),
     (TrustsEverybody(trusted=True), SOME, TRUST, "TrustsEverybody() is trusted"),

@@ -25,8 +25,9 @@ _DECLARED = (
     "instance_types",
     "accelerator_types",
     "collectives",
+    "suffixes",
 )
-_IN_DETAIL = ("collectives",)
+_IN_DETAIL = ("collectives", "suffixes")
 """What a list has no room for."""
 _PREFIX = "modelyard_"
 

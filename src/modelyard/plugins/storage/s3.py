@@ -1,6 +1,7 @@
 """Amazon S3, and services that speak its protocol, by ``s3://`` URIs: the options, and who does the work."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,7 +10,6 @@ import attrs
 from modelyard.core.errors import InvalidPlanError
 
 if TYPE_CHECKING:
-    from modelyard.plugins.storage.s3_transfer import Progress
     from modelyard.plugins.storage.s3_work import Work
 
 # Who does the work is imported with the first of it: every program that asks what there is imports this.
@@ -43,7 +43,7 @@ class S3Storage:
     part_size: int = 8 << 20
     attempts: int = 5
     timeout: float = 60.0
-    progress: "Progress | None" = None
+    progress: Callable[[str, int, int], None] | None = None
 
     def __attrs_post_init__(self) -> None:
         faults = {

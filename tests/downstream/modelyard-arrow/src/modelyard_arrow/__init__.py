@@ -25,6 +25,7 @@ class ArrowCodec:
 
     name: ClassVar[str] = "arrow"
     media_types: ClassVar[tuple[str, ...]] = ("application/vnd.apache.arrow.stream",)
+    suffixes: ClassVar[tuple[str, ...]] = (".arrows",)
 
     def encode(self, value: object) -> bytes:
         """Return the columns as one record batch. Raises `EncodeError`."""

@@ -23,6 +23,7 @@ class MsgpackCodec:
 
     name: ClassVar[str] = "msgpack"
     media_types: ClassVar[tuple[str, ...]] = ("application/msgpack", "application/x-msgpack")
+    suffixes: ClassVar[tuple[str, ...]] = (".msgpack",)
 
     def encode(self, value: object) -> bytes:
         """Return the value as one document. Raises `EncodeError`."""
