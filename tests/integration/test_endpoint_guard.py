@@ -143,6 +143,20 @@ def test_a_request_that_is_refused_while_the_model_is_loaded_waits_for_it(start)
     assert endpoint.noted("requests") == ["early", "early"]
 
 
+def test_an_endpoint_that_comes_into_service_before_anybody_looks_is_asked_again(start, monkeypatch):
+    endpoint = start()
+    posted = endpoint.handle._post
+
+    def loaded_in_between(*arguments, **options):
+        answer = posted(*arguments, **options)
+        endpoint.load()
+        return answer
+
+    monkeypatch.setattr(endpoint.handle, "_post", loaded_in_between)
+    assert endpoint.handle.invoke(b"early", content_type="a/b", accept="a/b").body == b"answer"
+    assert endpoint.noted("requests") == ["early", "early"]
+
+
 def test_a_server_in_service_that_refuses_is_believed(start):
     endpoint = start()
     endpoint.load()

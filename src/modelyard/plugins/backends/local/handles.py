@@ -185,8 +185,9 @@ class LocalEndpointHandle:
     ) -> "urllib3.BaseHTTPResponse":
         """Return an answer below 400, the second one where the endpoint had yet to come into service."""
         headers = {"Content-Type": content_type, "Accept": accept}
+        asked = time.time()
         answer = self._post(body, headers, preload_content=preload_content)
-        if answer.status == _UNAVAILABLE and self._has_come_into_service():
+        if answer.status == _UNAVAILABLE and self._has_come_into_service(asked):
             answer.close()
             answer = self._post(body, headers, preload_content=preload_content)
         if answer.status >= 400:
@@ -210,14 +211,14 @@ class LocalEndpointHandle:
             reason = description.reason or f"it cannot be reached: {error}"
             raise EndpointFailedError(self.name, reason, self._see_log()) from error
 
-    def _has_come_into_service(self) -> bool:
-        """Wait for an endpoint that is being created; tell whether it was, and is in service now."""
+    def _has_come_into_service(self, since: float) -> bool:
+        """Wait for an endpoint that is being created; tell whether it came into service after `since`."""
         deadline = time.monotonic() + self._timeout
-        first = record = self._records.current(self._id)
+        record = self._records.current(self._id)
         while record.status == EndpointStatus.CREATING and time.monotonic() < deadline:
             time.sleep(_POLL)
             record = self._records.current(self._id)
-        return record.status == EndpointStatus.IN_SERVICE and record.status != first.status
+        return record.status == EndpointStatus.IN_SERVICE and record.changed >= since
 
     def delete(self) -> None:
         """End the endpoint, wait for its processes to be gone, and free its name."""
