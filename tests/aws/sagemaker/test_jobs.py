@@ -572,7 +572,8 @@ def test_no_region_is_an_error_that_says_where_to_set_one(submit, job_plan, monk
 def test_no_credentials_are_an_error_that_says_where_to_set_them(submit, job_plan, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(InvalidPlanError, match=r"cannot .*Unable to locate credentials.*aws configure"):
+    said = r"^cannot start training job .*Unable to locate credentials.*aws configure"
+    with pytest.raises(InvalidPlanError, match=said):
         submit(job_plan())
 
 

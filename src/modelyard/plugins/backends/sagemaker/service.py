@@ -43,9 +43,12 @@ class Service:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
-    def find(self, kind: str, name: str) -> Answer | None:
-        """Return what the service says of something; None where there is no such thing."""
-        with reporting(f"cannot describe {_WORDS[kind]} {name!r}", _error(kind)):
+    def find(self, kind: str, name: str, doing: str = "") -> Answer | None:
+        """Return what the service says of something; None where there is no such thing.
+
+        `doing`: what cannot be done if it cannot be asked, for people.
+        """
+        with reporting(doing or f"cannot describe {_WORDS[kind]} {name!r}", _error(kind)):
             try:
                 answer: Answer = self._call("describe", kind)(**{_NAMES[kind]: name})
             except self._clients.sagemaker.exceptions.ClientError as error:

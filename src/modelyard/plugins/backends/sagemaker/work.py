@@ -74,7 +74,7 @@ class Work:
             )
             # Asked of the service only if everything that can be known without it is right.
             wire.create_training_job(plan, self._settings, _trial(plan, image, region))
-            if self._service.find(JOB, plan.job_name) is not None:
+            if self._service.find(JOB, plan.job_name, doing) is not None:
                 raise _job_exists(plan.job_name)
             staging = Staging(self._clients, self._settings, carrier, self._settings.output_kms_key)
             role = staging.role(plan.role)
@@ -113,7 +113,7 @@ class Work:
                 region,
                 resources.accelerator_type,
             )
-            failed = self._failed(plan.endpoint_name)
+            failed = self._failed(plan.endpoint_name, doing)
             staging = Staging(self._clients, self._settings, carrier, self._settings.model_kms_key)
             role = staging.role(plan.role)
             model, source = self._model(plan, staging)
@@ -124,9 +124,9 @@ class Work:
             self._create_endpoint(plan, facts)
         return SageMakerEndpointHandle(self._clients, self._settings, plan.endpoint_name)
 
-    def _failed(self, name: str) -> SageMakerEndpointHandle | None:
+    def _failed(self, name: str, doing: str) -> SageMakerEndpointHandle | None:
         """Return the endpoint of that name that has failed, if any. Raises `EndpointExistsError`."""
-        found = self._service.find(ENDPOINT, name)
+        found = self._service.find(ENDPOINT, name, doing)
         if found is None:
             return None
         if found["EndpointStatus"] != _FAILED:
