@@ -24,6 +24,7 @@ from modelyard.plugins.launchers.mpi_wire import (
     Cluster,
     HostError,
     admit,
+    prepare_to_admit,
     reason,
     say,
 )
@@ -58,6 +59,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: self._ranks.send(number))
         try:
+            prepare_to_admit()
             with listen(self._cluster) as listener:
                 threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
                 self._wait_for_master()

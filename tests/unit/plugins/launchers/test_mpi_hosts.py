@@ -77,6 +77,12 @@ def call(cluster):
             assert time.monotonic() < deadline
 
 
+def listens(cluster):
+    """Tell whether the worker listens, without a call: the first one has it do more than the next."""
+    address = f" 0100007F:{cluster.port:04X} 00000000:0000 0A "
+    return address in Path("/proc/net/tcp").read_text()
+
+
 def descriptors(process):
     return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
@@ -218,13 +224,22 @@ class TestStrangers:
     @linux_only
     def test_more_callers_than_there_are_descriptors_do_not_deafen_a_worker(self, program, cluster):
         worker = serve(program, cluster)
-        call(cluster).close()
+        wait_until(lambda: listens(cluster))
         most = descriptors(worker) + 5
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (most, most))
         with contextlib.ExitStack() as strangers:
             for _ in range(20):
                 strangers.enter_context(call(cluster))
             wait_until(lambda: descriptors(worker) == most)
+        assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
+        assert worker.wait(LIMIT) == 0
+
+    @linux_only
+    def test_the_master_needs_one_descriptor_of_a_worker(self, program, cluster):
+        worker = serve(program, cluster)
+        wait_until(lambda: listens(cluster))
+        most = descriptors(worker) + 1
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (most, most))
         assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
         assert worker.wait(LIMIT) == 0
 
