@@ -214,11 +214,12 @@ class LocalEndpointHandle:
     def _has_come_into_service(self, since: float) -> bool:
         """Wait for an endpoint that is being created; tell whether it came into service after `since`."""
         deadline = time.monotonic() + self._timeout
-        record = self._records.current(self._id)
+        first = record = self._records.current(self._id)
         while record.status == EndpointStatus.CREATING and time.monotonic() < deadline:
             time.sleep(_POLL)
             record = self._records.current(self._id)
-        return record.status == EndpointStatus.IN_SERVICE and record.changed >= since
+        new = first.status == EndpointStatus.CREATING or record.changed >= since
+        return new and record.status == EndpointStatus.IN_SERVICE
 
     def delete(self) -> None:
         """End the endpoint, wait for its processes to be gone, and free its name."""
