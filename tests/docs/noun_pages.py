@@ -44,7 +44,7 @@ from modelyard.core.contracts import (
     StreamingEndpoint,
     WorkerHardware,
 )
-from modelyard.core.kinds import KINDS, Kind
+from modelyard.core.kinds import DECLARED, KINDS, Kind
 from modelyard.core.manager import PluginManager
 from modelyard.core.registry import Provider
 
@@ -167,19 +167,8 @@ def _built_in(kind: Kind) -> Iterator[str]:
             yield from ("", *fields(provider.cls))
 
 
-_DECLARED = (
-    "media_types",
-    "instance_types",
-    "accelerator_types",
-    "distributions",
-    "schemes",
-    "collectives",
-    "suffixes",
-)
-
-
 def _declared(provider: Provider[object]) -> Iterator[str]:
-    found = {attribute: provider.declares(attribute) for attribute in _DECLARED}
+    found = {attribute: provider.declares(attribute) for attribute in DECLARED}
     for attribute, values in found.items():
         if values:
             yield from ("", f"`{attribute}`: {', '.join(f'`{value}`' for value in values)}")

@@ -1,11 +1,13 @@
 """What four distributions bring, merely installed, to scripts and a client that know none of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modelyard import PluginManager, PyTorch
+from modelyard.cli import main
 from modelyard.core.errors import JobFailedError
 
 pytest_plugins = ["modelyard.testing.fixtures"]
@@ -33,7 +35,7 @@ def test_they_are_found_where_they_are_installed():
     assert {(status.state, status.error) for status in theirs} == {("active", "")}
 
 
-def test_a_job_and_an_endpoint_use_all_four():
+def test_a_job_and_an_endpoint_use_all_four(tmp_path, capsys):
     trained = estimator(hyperparameters={"title": "$$ ${local_rank}"})
     plan = trained.plan()
     assert (plan.hardware.name, plan.launcher.name, plan.backend.name) == ("simulated", "accelerate", "local")
@@ -44,6 +46,10 @@ def test_a_job_and_an_endpoint_use_all_four():
     with trained.deploy(1, "local_simulated", entry_point="inference.py") as predictor:
         answer = predictor.predict(ROWS, content_type=MSGPACK, accept=ARROW)
         listed = predictor.predict(ROWS.tolist(), content_type=MSGPACK, accept=MSGPACK)
+        rows = tmp_path / "rows.msgpack"
+        rows.write_bytes(PluginManager.discover().codecs.create("msgpack").encode(ROWS))
+        assert main(["predict", predictor.endpoint_name, str(rows)]) == 0
+    np.testing.assert_allclose(json.loads(capsys.readouterr().out), HEIGHTS, atol=1e-3)
     assert isinstance(answer, np.ndarray)
     np.testing.assert_allclose(answer, HEIGHTS, atol=1e-3)
     np.testing.assert_allclose(listed, HEIGHTS, atol=1e-3)

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
         JobDescription,
         JobHandle,
     )
-
-
-def backend_of(options: argparse.Namespace) -> "Backend":
-    """Return the backend of ``--backend``. Raises `UnknownProviderError`."""
     from modelyard.core.manager import PluginManager
 
-    return PluginManager.discover().backends.create(options.backend)
+
+def backend_of(options: argparse.Namespace, plugins: "PluginManager | None" = None) -> "Backend":
+    """Return the backend of ``--backend``, from `plugins` or what is installed.
+
+    Raises `UnknownProviderError`.
+    """
+    from modelyard.core.manager import PluginManager
+
+    return (plugins or PluginManager.discover()).backends.create(options.backend)
 
 
 def job_of(options: argparse.Namespace) -> "JobHandle":
@@ -49,13 +53,15 @@ def jobs_of(options: argparse.Namespace) -> "list[JobDescription]":
     return list(reversed(list(backend.jobs())))
 
 
-def endpoint_of(options: argparse.Namespace, name: str) -> "EndpointHandle":
-    """Return the live endpoint of that name.
+def endpoint_of(
+    options: argparse.Namespace, name: str, plugins: "PluginManager | None" = None
+) -> "EndpointHandle":
+    """Return the live endpoint of that name, of a backend from `plugins` or what is installed.
 
     Raises `EndpointNotFoundError`, with the name that was meant where the backend knows its endpoints,
     and with the log of an endpoint that has failed.
     """
-    backend = backend_of(options)
+    backend = backend_of(options, plugins)
     try:
         return backend.endpoint(name)
     except EndpointNotFoundError as error:

@@ -3,17 +3,21 @@
 import argparse
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.cli.lookup import endpoint_of
-from modelyard.core.errors import EndpointError, InvocationError, StorageError
+from modelyard.core.errors import EndpointError, InvocationError, ProviderConflictError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import urllib3
 
     from modelyard.cli.parser import Commands, Parser
     from modelyard.core.contracts import Invocation
+    from modelyard.core.manager import PluginManager
 
 _STDIN = "-"
 _CONNECT_SECONDS = 5.0
@@ -54,7 +58,11 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(parser: "Parser", options: argparse.Namespace) -> int:
-    content_type = options.content_type or _type_of(options.file)
+    plugins = cache(_discovered)
+    try:
+        content_type = options.content_type or _type_of(options.file, plugins)
+    except ProviderConflictError as error:
+        parser.error(f"{error}; or say the file's --content-type")
     if not content_type:
         what = "standard input" if options.file == _STDIN else repr(Path(options.file).name)
         parser.error(f"the content type of {what} is not known: say it, as --content-type text/csv")
@@ -62,24 +70,41 @@ def _run(parser: "Parser", options: argparse.Namespace) -> int:
     if "://" in options.endpoint:
         answer = _post(options.endpoint, body, content_type, options.accept)
     else:
-        endpoint = endpoint_of(options, options.endpoint)
+        endpoint = endpoint_of(options, options.endpoint, plugins())
         answer = endpoint.invoke(body, content_type=content_type, accept=options.accept)
     _write(answer, options.output)
     return 0
 
 
-def _type_of(file: str) -> str:
-    """Return the media type of a file's ending; empty where it is not known."""
+def _discovered() -> "PluginManager":
+    from modelyard.core.manager import PluginManager
+
+    return PluginManager.discover()
+
+
+def _type_of(file: str, plugins: "Callable[[], PluginManager]") -> str:
+    """Return the media type of a file's ending; empty where it is not known.
+
+    A built-in codec says it, or a third party's, which is asked where it may know better than Python.
+    Raises `ProviderConflictError` for two of these.
+    """
     from mimetypes import MimeTypes
 
     from modelyard.core.manager import PluginManager
 
-    codec = PluginManager.discover().codecs.declaring("suffixes", Path(file).suffix.lower())
-    if codec is not None:
-        return codec.declares("media_types")[0]
     # Python's own table: what this machine has been told about endings does not count.
     guessed, coding = MimeTypes().guess_type(Path(file).name)
-    return guessed if guessed and not coding else ""
+    guessed = guessed if guessed and not coding else ""
+    suffix = Path(file).suffix.lower()
+    known = _declared(PluginManager.builtin(), suffix)
+    if known or guessed.startswith("image/") or not suffix:
+        return known or guessed
+    return _declared(plugins(), suffix) or guessed
+
+
+def _declared(plugins: "PluginManager", suffix: str) -> str:
+    codec = plugins.codecs.declaring("suffixes", suffix)
+    return next(iter(codec.declares("media_types")), "") if codec else ""
 
 
 def _read(file: str) -> bytes:

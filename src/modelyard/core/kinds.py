@@ -36,9 +36,12 @@ KINDS = (
 )
 
 
-CHOOSING = ("accelerator_types", "distributions", "instance_types", "media_types", "schemes", "suffixes")
+CHOOSING = ("media_types", "distributions", "schemes", "instance_types", "accelerator_types", "suffixes")
 """What classes declare to be chosen by."""
-_TUPLES = (*CHOOSING, "collectives")
+DECLARED = (*CHOOSING, "collectives")
+"""All that classes declare, each a tuple of strings."""
+_MEANT_OTHERWISE = ("suffixes",)
+"""What a class that was written before it was declared may have as something else."""
 
 NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 """Of a provider."""
@@ -94,9 +97,9 @@ def check_classes(kind: Kind, classes: Any) -> tuple[type, ...]:
         if not isinstance(cls, type):
             raise TypeError(f"{kind.hook} must return classes, not {cls!r}")
         _check_name(kind, cls)
-        for attribute in _TUPLES:
+        for attribute in DECLARED:
             declared = getattr(cls, attribute, ())
-            if not _is_strings(declared):
+            if not is_declaration(declared) and attribute not in _MEANT_OTHERWISE:
                 said = f"{cls.__qualname__}.{attribute} must be a tuple of strings"
                 raise TypeError(f"{said}, not {declared!r}")
         _check_media_types(cls)
@@ -127,7 +130,8 @@ def _check_media_types(cls: type) -> None:
             raise ValueError(f"{cls.__qualname__}.media_types: {text!r} must be written {parsed.essence!r}")
 
 
-def _is_strings(value: object) -> bool:
+def is_declaration(value: object) -> bool:
+    """Tell whether a class's attribute is such as `DECLARED` are."""
     return isinstance(value, (tuple, list)) and all(isinstance(item, str) for item in value)
 
 

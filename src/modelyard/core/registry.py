@@ -14,6 +14,7 @@ from modelyard.core.errors import (
     UnknownProviderError,
     did_you_mean,
 )
+from modelyard.core.kinds import is_declaration
 from modelyard.core.plans import ProviderRef
 
 P = TypeVar("P")
@@ -50,7 +51,8 @@ class Provider(Generic[P]):
 
     def declares(self, attribute: str) -> tuple[str, ...]:
         """Return a tuple that the class declares (media types, schemes, instance types)."""
-        return tuple(getattr(self.cls, attribute, ()))
+        declared = getattr(self.cls, attribute, ())
+        return tuple(declared) if is_declaration(declared) else ()
 
     def create(self, options: Mapping[str, Any] | None = None) -> P:
         """Return an instance with these options. Raises `InvalidPlanError` for one that it does not take."""

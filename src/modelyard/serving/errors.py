@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+import attrs
+
 from modelyard.core.contracts import Hardware, RecoveringHardware
 from modelyard.core.errors import (
     DecodeError,
@@ -44,9 +46,25 @@ _SPEAKING = frozenset(
 Defines = Callable[[type], bool]
 """Tells whether a class is of the user's code."""
 
-MODEL = ("the model", "model_error")
-MIDDLEWARE = ("a plugin's middleware", "plugin_error")
-"""Whose code a request runs through, for people, and the code of an error that is theirs."""
+
+@attrs.frozen
+class Source:
+    """Whose code a request runs through: ``who``, for people, and the ``code`` of an error of theirs."""
+
+    who: str
+    code: str = "plugin_error"
+
+
+MODEL = Source("the model", "model_error")
+MIDDLEWARE = Source("a plugin's middleware")
+
+
+class FailedError(Exception):
+    """Raised from an error that is not its surroundings' but the `source`'s."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source.who)
+        self.source = source
 
 
 def _nothing(_cls: type) -> bool:
@@ -83,29 +101,32 @@ def answering(
     handler: Handler,
     defines: Defines = _nothing,
     watch: DeviceWatch | None = None,
-    whose: tuple[str, str] = MODEL,
+    source: Source = MODEL,
 ) -> Handler:
     """Return a handler that answers instead of raising; the traceback goes to the log alone.
 
     `defines`: tells the user's own types of error, which may choose their status; `watch`: told of the
-    errors that are not the client's; `whose`: `MODEL` or `MIDDLEWARE`, to whom an error is put down.
+    errors that are not the client's; `source`: to whom an error is put down that does not say.
     """
 
     def answer(request: Request) -> Response:
         try:
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
-        except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
-            response = response_to(error, request.request_id, defines, whose)
-            if watch and response.status >= 500:
-                watch.failed(error)
-            return response
+        except FailedError as failure:
+            error, whose = failure.__cause__ or failure, failure.source
+        except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as raised:  # noqa: BLE001 - answered
+            error, whose = raised, source
+        response = response_to(error, request.request_id, defines, whose)
+        if watch and response.status >= 500:
+            watch.failed(error)
+        return response
 
     return answer
 
 
 def response_to(
-    error: BaseException, request_id: str, defines: Defines = _nothing, whose: tuple[str, str] = MODEL
+    error: BaseException, request_id: str, defines: Defines = _nothing, source: Source = MODEL
 ) -> Response:
     """Return the answer to a request that raised `error`, which is logged where it is not the client's."""
     for kind, status, code in _CLIENT_ERRORS:
@@ -114,18 +135,18 @@ def response_to(
     if status := _own_status(error, defines):
         if status >= 500:
             _log.error("request failed", request_id=request_id, exc_info=error)
-        return error_response(status, "refused" if status < 500 else "model_error", _line(error), request_id)
+        return error_response(status, "refused" if status < 500 else source.code, _line(error), request_id)
     _log.error("request failed", request_id=request_id, exc_info=error)
     if isinstance(error, Interrupted):
-        return error_response(504, "timeout", "the model took too long", request_id)
+        return error_response(504, "timeout", f"{source.who} took too long", request_id)
     if _is_out_of_memory(error):
-        said = "the model ran out of memory; send less at once"
+        said = f"{source.who} ran out of memory; send less at once"
         return error_response(507, "out_of_memory", said, request_id)
-    who, code = whose
-    said = f"{who} raised {type(error).__name__}"
-    if isinstance(error, PluginError):
-        said, code = str(error), "plugin_error"
-    return error_response(500, code, f"{said}; the endpoint's log has the traceback", request_id)
+    if isinstance(error, PluginError):  # What it says is for who installs plugins.
+        said = "a plugin that this takes cannot be used; the endpoint's log says why"
+        return error_response(500, MIDDLEWARE.code, said, request_id)
+    said = f"{source.who} raised {type(error).__name__}; the endpoint's log has the traceback"
+    return error_response(500, source.code, said, request_id)
 
 
 def _own_status(error: BaseException, defines: Defines) -> int:

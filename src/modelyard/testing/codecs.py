@@ -98,7 +98,7 @@ class CodecContract:
         declared = getattr(self.codec, "suffixes", ())
         assert isinstance(declared, tuple), f"suffixes must be a tuple, not {declared!r}"
         for text in declared:
-            ending = isinstance(text, str) and PurePath(f"file{text}").suffix == text.lower()
+            ending = isinstance(text, str) and text and PurePath(f"file{text}").suffix == text.lower()
             assert ending, f"suffixes: {text!r} is not the ending of a file, such as '.csv', in lower case"
 
     def test_it_is_made_without_options(self) -> None:

@@ -40,7 +40,7 @@ class EchoBackend:
 class TabCodec:
     name = "tab"
     media_types = ("text/tab-separated-values", "text/x-tab")
-    suffixes = (".tab", ".csv")
+    suffixes = (".tab", ".csv", ".png", "")
 
     encode = decode = None
 
@@ -134,6 +134,17 @@ def test_a_file_of_an_unknown_type_says_which_option_tells_it(echo, name, capfdb
     assert raised.value.code == 2
     said = capfdbinary.readouterr().err.decode()
     assert f"the content type of '{name}' is not known: say it, as --content-type text/csv" in said
+
+
+def test_two_codecs_of_one_ending_are_named_and_the_option_is(echo, installed, capfdbinary):
+    installed("other-party", PLUGIN.replace('"tab"', '"other"').replace("echoing", "other"))
+    with pytest.raises(SystemExit) as raised:
+        echo("rows.tab", b"1")
+    assert raised.value.code == 2
+    said = " ".join(capfdbinary.readouterr().err.decode().split())
+    assert "'.tab' (suffixes of a codec) is provided by" in said
+    assert "; or say the file's --content-type" in said
+    assert echo("rows.tab", b"1", "--content-type", "a/b")[:2] == (0, b"a/b application/json 1")
 
 
 def test_an_answer_may_go_to_a_file(echo, tmp_path):

@@ -60,6 +60,12 @@ def _no_thread_of_earlier_tests(monkeypatch):
     monkeypatch.setattr(threading, "enumerate", lambda: [each for each in threads() if each not in earlier])
 
 
+@pytest.fixture(autouse=True)
+def _nothing_takes_time(monkeypatch):
+    """A row says what was slow, as anything may be on a machine that does other things."""
+    monkeypatch.setattr(watching, "clock", lambda: 0.0)
+
+
 WHERE = {"at import": "before", "in its hook": "inside"}
 each_place = pytest.mark.parametrize("where", WHERE.values(), ids=WHERE)
 
@@ -685,6 +691,15 @@ def test_a_declaration_that_is_no_tuple_of_strings_harms_no_other_codec(site, di
     assert plugins.codecs.declaring("media_types", "application/x-sound").name == "sound"
     if declared != "None":
         assert "Odd.media_types must be a tuple of strings, not " in row(plugins, "odd-one").error
+
+
+@pytest.mark.parametrize("suffixes", ["'.x'", "(1, 2)", "None", "property(len)"])
+def test_what_a_class_meant_before_suffixes_were_declared_is_let_alone(site, discover, suffixes):
+    site.install("odd-one", codec().replace("media_types = (", f"suffixes = {suffixes}\n    media_types = ("))
+    plugins = discover()
+    assert plugins.codecs.get("odd").declares("suffixes") == ()
+    assert plugins.codecs.declaring("suffixes", ".x") is None
+    assert row(plugins, "odd-one").state == "active"
 
 
 def test_an_entry_point_that_leads_to_nothing_is_told(site, discover):

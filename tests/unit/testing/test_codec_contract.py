@@ -66,6 +66,10 @@ class NoSuffix(JsonCodec):
     suffixes = ("json",)
 
 
+class EmptySuffix(JsonCodec):
+    suffixes = ("",)
+
+
 class UpperCaseSuffix(JsonCodec):
     suffixes = (".JSON",)
 
@@ -263,6 +267,7 @@ CASES = (
     (TypeTwice(), {}, TYPES, "names one twice"),
     (BareSuffix(), {}, SUFFIXES, "suffixes must be a tuple, not '.json'"),
     (NoSuffix(), {}, SUFFIXES, "'json' is not the ending of a file"),
+    (EmptySuffix(), {}, SUFFIXES, "'' is not the ending of a file"),
     (UpperCaseSuffix(), {}, SUFFIXES, "'.JSON' is not the ending of a file"),
     (TwoSuffixes(), {}, SUFFIXES, "'.json.gz' is not the ending of a file"),
     (NeedsAnOption(indent=2), {}, MADE, "NeedsAnOption() must work without options"),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from modelyard.core.kinds import KINDS
+from modelyard.core.kinds import DECLARED, KINDS
 from modelyard.core.statuses import PluginStatus
 
 if TYPE_CHECKING:
@@ -17,16 +17,6 @@ HOOKS = "hooks"
 PLUGIN = "plugin"
 """The kind of a row for a plugin that provides nothing: it failed, or was turned off."""
 
-_DECLARED = (
-    "device_type",
-    "media_types",
-    "distributions",
-    "schemes",
-    "instance_types",
-    "accelerator_types",
-    "collectives",
-    "suffixes",
-)
 _IN_DETAIL = ("collectives", "suffixes")
 """What a list has no room for."""
 _PREFIX = "modelyard_"
@@ -89,13 +79,11 @@ def in_order(found: Iterable[Entry]) -> list[Entry]:
 
 
 def provided_by(provider: "Provider[Any]") -> dict[str, tuple[str, ...]]:
-    """Return what the class declares, by attribute; a text as a tuple of one."""
-    declared = {name: getattr(provider.cls, name, ()) for name in _DECLARED}
-    return {
-        name: (value,) if isinstance(value, str) else tuple(value)
-        for name, value in declared.items()
-        if value
-    }
+    """Return what the class declares, by attribute; the type of a hardware's devices as a tuple of one."""
+    device_type = getattr(provider.cls, "device_type", None)
+    devices = (device_type,) if isinstance(device_type, str) and device_type else ()
+    declared = {"device_type": devices, **{name: provider.declares(name) for name in DECLARED}}
+    return {name: values for name, values in declared.items() if values}
 
 
 def other_hooks(plugins: "PluginManager", plugin: str) -> Iterator[str]:

@@ -106,7 +106,7 @@ def load_model(
     handler = answering(lambda request: steps(request, context(request=request)), folder.defines, watch)
     wrapped = plugins.wrap_handler(handler)
     # Middleware sees answers, never exceptions; and its own exceptions are answered as well.
-    handler = handler if wrapped is handler else answering(wrapped, whose=MIDDLEWARE)
+    handler = handler if wrapped is handler else answering(wrapped, source=MIDDLEWARE)
     return LoadedModel(handler, codecs, functions.are_async, batcher, watch)
 
 

@@ -15,13 +15,13 @@ from modelyard.core.errors import (
     CodecError,
     DecodeError,
     EncodeError,
-    PluginError,
     UnsupportedMediaTypeError,
     UserCodeError,
 )
 from modelyard.core.http import Request, Response
 from modelyard.core.log import get_logger
 from modelyard.core.media_types import parse_accept, parse_media_type
+from modelyard.serving.errors import FailedError, Source
 from modelyard.serving.model import streams
 from modelyard.serving.model.batching import Batcher, Listed, Predict, PredictMany, Stacker
 from modelyard.serving.model.context import Context
@@ -130,20 +130,15 @@ def _default_input(defaults: Defaults, *, for_model: bool) -> Callable[[Request,
         body = codecs.utf8(request.content_type, request.body)
         try:
             value = decoders[id(codec)](body)
-        except (CodecError, MemoryError):
+        except CodecError:
             raise
         except Exception as error:
-            raise _broken(codec, error) from error
+            raise FailedError(Source(f"the codec {codec.name!r}")) from error
         if for_model and isinstance(value, (str, bytes)):
             raise UnsupportedMediaTypeError(f"this model takes numbers, which {codec.name} has not")
         return hardware.place(value, device)
 
     return read
-
-
-def _broken(codec: Codec, error: Exception) -> PluginError:
-    """Return whose fault it is that a codec has raised what it must not."""
-    return PluginError(f"the codec {codec.name!r} raised {type(error).__name__}")
 
 
 def _decoder(codec: Codec) -> Callable[[bytes], object]:
@@ -177,10 +172,10 @@ def _default_output(
         value = hardware.fetch(prediction)
         try:
             body = codec.encode(value)
-        except (CodecError, MemoryError):
+        except CodecError:
             raise
         except Exception as error:
-            raise _broken(codec, error) from error
+            raise FailedError(Source(f"the codec {codec.name!r}")) from error
         return answer.encoded(body, media_type, accept, context)
 
     return write

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from modelyard.core.errors import DecodeError, EncodeError, ModelyardError, UserCodeError
+from modelyard.core.errors import DecodeError, EncodeError, InferenceError, ModelyardError, UserCodeError
 from modelyard.core.hookspecs import hookimpl
 from modelyard.core.http import Request, Response
 from modelyard.hardware.cpu import CpuHardware
@@ -666,6 +666,17 @@ def test_middleware_that_raises_is_a_500(build, caplog):
     assert "secret" in caplog.text
 
 
+def test_middleware_that_is_not_available_is_not_the_model(build):
+    def wrap(handler):
+        def outer(request):
+            raise InferenceError("no token to be had", 503)
+
+        return outer
+
+    status, said = error(build(WITH_INPUT, middleware(wrap))(Request(b"1")))
+    assert (status, said["code"], said["error"]) == (503, "plugin_error", "no token to be had")
+
+
 def test_middleware_may_refuse_with_an_error_of_ours(build):
     def wrap(handler):
         def outer(request):
@@ -705,12 +716,14 @@ def test_a_codec_of_a_plugin_is_used(ask):
     assert (response.body, response.content_type) == (b"third: {'a': 1}", "application/x-third")
 
 
-def test_a_conflict_matters_only_for_its_own_type(build):
+def test_a_conflict_matters_only_for_its_own_type(build, caplog):
     handler = build(WITH_INPUT, codec("one", "application/x-same"), codec("two", "application/x-same"))
     assert handler(Request(b"1")).status == 200
-    status, said = error(handler(Request(b"1", accept="application/x-same")))
+    with caplog.at_level(logging.ERROR, "modelyard"):
+        status, said = error(handler(Request(b"1", accept="application/x-same")))
     assert (status, said["code"]) == (500, "plugin_error")
-    assert "'application/x-same' (media_types of a codec) is provided by" in said["error"]
+    assert said["error"] == "a plugin that this takes cannot be used; the endpoint's log says why"
+    assert "'application/x-same' (media_types of a codec) is provided by" in caplog.text
     assert handler(Request(b"1", accept="application/json, application/x-same")).status == 200
 
 
@@ -731,11 +744,14 @@ WITHOUT_INPUT = "def model_fn(model_dir): return None\ndef predict_fn(value, mod
 BROKEN = "application/x-broken"
 
 
-@pytest.mark.parametrize(
+BY_CODEC = pytest.mark.parametrize(
     ("source", "content_type", "accept"),
     [(WITHOUT_INPUT, BROKEN, ""), (WITH_INPUT, "application/json", BROKEN)],
     ids=["reading", "writing"],
 )
+
+
+@BY_CODEC
 def test_a_codec_that_fails_is_named_and_not_the_model(build, caplog, source, content_type, accept):
     plugin = SimpleNamespace(modelyard_register_codecs=hookimpl(lambda: [Broken]))
     handler = build(source, plugin)
@@ -746,15 +762,23 @@ def test_a_codec_that_fails_is_named_and_not_the_model(build, caplog, source, co
     assert "KeyError: 'secret'" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("raised", "status"),
-    [(DecodeError("cut short"), 400), (EncodeError("too wide"), 406), (MemoryError(), 507)],
-    ids=lambda value: type(value).__name__,
+RAISED_BY_CODECS = (
+    (DecodeError("cut short"), 400, "cut short"),
+    (EncodeError("too wide"), 406, "too wide"),
+    (InferenceError("at most 10 rows", 413), 413, "at most 10 rows"),
+    (MemoryError(), 507, "the codec 'broken' ran out of memory; send less at once"),
+    (RuntimeError("CUDA out of memory"), 507, "the codec 'broken' ran out of memory; send less at once"),
 )
-def test_what_a_codec_may_raise_is_answered_as_such(build, raised, status):
+
+
+@BY_CODEC
+@pytest.mark.parametrize("case", RAISED_BY_CODECS, ids=lambda case: f"{case[0]!r}")
+def test_what_a_codec_may_raise_is_answered_as_such(build, source, content_type, accept, case):
+    raised, *expected = case
     codec = type("Raising", (Broken,), {"raised": raised})
     plugin = SimpleNamespace(modelyard_register_codecs=hookimpl(lambda: [codec]))
-    assert build(WITHOUT_INPUT, plugin)(Request(b"1", BROKEN)).status == status
+    status, said = error(build(source, plugin)(Request(b"1", content_type, accept)))
+    assert [status, said["error"]] == expected
 
 
 def test_the_default_accept_decides_what_any_type_is(ask):
