@@ -114,10 +114,13 @@ def answering(
             return handler(request)
         # The endpoint outlives whatever the user's code raises: a call of `exit` is one failed request.
         except FailedError as failure:
-            error, whose = failure.__cause__ or failure, failure.source
-        except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as raised:  # noqa: BLE001 - answered
-            error, whose = raised, source
-        response = response_to(error, request.request_id, defines, whose)
+            return told(failure.__cause__ or failure, failure.source, request.request_id)
+        except (Exception, SystemExit, KeyboardInterrupt, Interrupted) as error:  # noqa: BLE001 - answered
+            return told(error, source, request.request_id)
+
+    # No variable of `answer` holds the error: its frames, and what they hold, go with the request.
+    def told(error: BaseException, source: Source, request_id: str) -> Response:
+        response = response_to(error, request_id, defines, source)
         if watch and response.status >= 500:
             watch.failed(error)
         return response
