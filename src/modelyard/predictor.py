@@ -232,7 +232,8 @@ class Predictor:
 
         `initial_args`: parts of the request by the names of InvokeEndpoint, ``{"ContentType": ...}``;
         they and `target_model`, `target_variant`, `inference_id`, `custom_attributes` and
-        `component_name` need an endpoint that takes them.
+        `component_name` need an endpoint that takes them. One of this machine takes `inference_id` and
+        `custom_attributes`.
 
         Raises `EncodeError`, `UnsupportedMediaTypeError`, `InvocationError` and `DecodeError`.
         """
@@ -302,7 +303,7 @@ class Predictor:
         """Return the other parts of a request as keywords of a call that can take them, if there are any."""
         if more and "arguments" not in inspect.signature(call).parameters:
             raise InvalidPlanError(
-                f"the endpoint {self.endpoint_name!r} takes no {', '.join(more)}: only those on SageMaker do"
+                f"the endpoint {self.endpoint_name!r} takes no {', '.join(more)}: those on SageMaker do"
             )
         return {"arguments": more} if more else {}
 

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.conftest import is_running, until
 
 from modelyard.core import values
-from modelyard.core.errors import EndpointError, EndpointFailedError, InvocationError
+from modelyard.core.errors import EndpointError, EndpointFailedError, InvalidPlanError, InvocationError
 from modelyard.core.plans import EndpointPlan, EndpointStatus, ModelSource, ProviderRef
 from modelyard.plugins.backends.local.endpoint_guard import EndpointSettings
 from modelyard.plugins.backends.local.handles import LocalEndpointHandle
@@ -31,6 +31,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         note("requests", body.decode())
+        if attributes := self.headers["X-Amzn-SageMaker-Custom-Attributes"]:
+            note("attributes", f'{attributes},{self.headers["X-Amzn-SageMaker-Inference-Id"]}')
         if body == b"bad":
             self.answer(415, b'{"error": "no codec"}')
         else:
@@ -155,6 +157,33 @@ def test_an_endpoint_that_comes_into_service_before_anybody_looks_is_asked_again
     monkeypatch.setattr(endpoint.handle, "_post", loaded_in_between)
     assert endpoint.handle.invoke(b"early", content_type="a/b", accept="a/b").body == b"answer"
     assert endpoint.noted("requests") == ["early", "early"]
+
+
+def test_what_sagemaker_passes_on_beside_the_body_is_passed_on(start):
+    endpoint = start()
+    endpoint.load()
+    arguments = {"CustomAttributes": "trace=1", "InferenceId": "mine"}
+    endpoint.handle.invoke(b"1", content_type="a/b", accept="a/b", arguments=arguments)
+    pieces = endpoint.handle.invoke_stream(b"1", content_type="a/b", accept="a/b", arguments=arguments)
+    assert b"".join(pieces) == b"answer"
+    assert endpoint.noted("attributes") == ["trace=1,mine"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"TargetVariant": "a"}, "takes no TargetVariant: it is of this machine, and has one model"),
+        ({"CustomAttributes": "a\r\nX-Other: b"}, "CustomAttributes is a text of printable ASCII, not 'a"),
+        ({"CustomAttributes": "\u00e4"}, "CustomAttributes is a text of printable ASCII"),
+        ({"InferenceId": 7}, "InferenceId is a text of printable ASCII, not 7"),
+        ({"InferenceId": "x" * 1025}, "InferenceId has 1025 characters, and 1024 at most"),
+    ],
+)
+def test_what_it_cannot_pass_on_is_refused(start, arguments, said):
+    endpoint = start()
+    with pytest.raises(InvalidPlanError, match=said):
+        endpoint.handle.invoke(b"1", content_type="a/b", accept="a/b", arguments=arguments)
+    assert not endpoint.noted("requests")
 
 
 def test_a_server_in_service_that_refuses_is_believed(start):

@@ -282,7 +282,7 @@ def test_the_parts_of_a_request(plugins):
 def test_an_endpoint_that_takes_no_more_says_so(plugins):
     handle = Echo()
     with pytest.raises(
-        InvalidPlanError, match="the endpoint 'echo' takes no TargetVariant: only those on Sage"
+        InvalidPlanError, match="the endpoint 'echo' takes no TargetVariant: those on SageMaker"
     ):
         predictor(plugins, handle).predict([1], target_variant="a")
     with pytest.raises(InvalidPlanError, match="name another endpoint than 'echo'"):

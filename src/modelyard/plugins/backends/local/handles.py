@@ -15,6 +15,7 @@ from modelyard.core.errors import (
     EndpointError,
     EndpointFailedError,
     EndpointNotFoundError,
+    InvalidPlanError,
     InvocationError,
     JobError,
     JobNotFoundError,
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 _POLL = 0.05
 _UNAVAILABLE = 503
 _LOG_TAIL = 1 << 18
+_HEADERS = {
+    "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+    "InferenceId": "X-Amzn-SageMaker-Inference-Id",
+}
+"""What of ``InvokeEndpoint`` reaches a container, by the names there."""
+_MOST_OF_A_HEADER = 1024
+"""Characters, on SageMaker."""
 _ENDED_WITHIN = 15.0
 """Seconds beyond those that the script or the server has."""
 
@@ -144,23 +152,39 @@ class LocalEndpointHandle:
         log = self._records.get(self._id).log
         return _lines(log, lambda: follow and not self._records.current(self._id).is_terminal)
 
-    def invoke(self, body: bytes, *, content_type: str, accept: str) -> Invocation:
+    def invoke(
+        self,
+        body: bytes,
+        *,
+        content_type: str,
+        accept: str,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Invocation:
         """Send one request to ``/invocations``; while the model is being loaded, wait for it.
 
-        Raises `InvocationError` for an answer of 400 and above or none in time, `EndpointFailedError`
-        where the endpoint has ended.
+        `arguments`: ``CustomAttributes`` and ``InferenceId``, which the script gets as SageMaker sends them.
+        Raises `InvalidPlanError` for others, `InvocationError` for an answer of 400 and above or none in
+        time, `EndpointFailedError` where the endpoint has ended.
         """
-        answer = self._answered(body, content_type, accept)
+        answer = self._answered(body, self._headers(content_type, accept, arguments))
         return Invocation(answer.data, answer.headers.get("Content-Type", ""))
 
-    def invoke_stream(self, body: bytes, *, content_type: str, accept: str) -> Iterator[bytes]:
+    def invoke_stream(
+        self,
+        body: bytes,
+        *,
+        content_type: str,
+        accept: str,
+        arguments: Mapping[str, str] | None = None,
+    ) -> Iterator[bytes]:
         """Send one request, and yield the answer piece by piece as it comes.
 
         Raises as `invoke` does, and `EndpointError` where the answer breaks off.
         """
         import urllib3
 
-        answer = self._answered(body, content_type, accept, preload_content=False)
+        headers = self._headers(content_type, accept, arguments)
+        answer = self._answered(body, headers, preload_content=False)
         try:
             yield from answer.stream()
         except urllib3.exceptions.HTTPError as error:
@@ -180,11 +204,25 @@ class LocalEndpointHandle:
         if pid := _guard_pid(self._records, record):
             _signal_holder(record.folder, pid, signal.SIGHUP)
 
+    def _headers(self, content_type: str, accept: str, arguments: Mapping[str, str] | None) -> dict[str, str]:
+        """Return a request's headers, where `arguments` can be some. Raises `InvalidPlanError`."""
+        headers = {"Content-Type": content_type, "Accept": accept}
+        for name, value in (arguments or {}).items():
+            if name not in _HEADERS:
+                raise InvalidPlanError(
+                    f"the endpoint {self.name!r} takes no {name}: it is of this machine, and has one model"
+                )
+            if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+                raise InvalidPlanError(f"{name} is a text of printable ASCII, not {value!r}")
+            if len(value) > _MOST_OF_A_HEADER:
+                raise InvalidPlanError(f"{name} has {len(value)} characters, and {_MOST_OF_A_HEADER} at most")
+            headers[_HEADERS[name]] = value
+        return headers
+
     def _answered(
-        self, body: bytes, content_type: str, accept: str, *, preload_content: bool = True
+        self, body: bytes, headers: Mapping[str, str], *, preload_content: bool = True
     ) -> "urllib3.BaseHTTPResponse":
         """Return an answer below 400, the second one where the endpoint had yet to come into service."""
-        headers = {"Content-Type": content_type, "Accept": accept}
         asked = time.time()
         answer = self._post(body, headers, preload_content=preload_content)
         if answer.status == _UNAVAILABLE and self._has_come_into_service(asked):
