@@ -31,7 +31,10 @@ from modelyard.plugins.launchers.mpi_wire import (
 
 _SAY_SECONDS = 30.0
 _END_SECONDS = 2.0
+_DEATH_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
+_BY_SIGNAL = 128
+"""An exit status above is that of a process which a signal ended."""
 _STRANGERS = 32
 """How many may be asked at once who they are; the others wait to be accepted."""
 
@@ -47,6 +50,7 @@ class Server:
         self._led = threading.Event()
         self._status: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._running: list[threading.Thread] = []
+        self._unwanted: set[int] = set()
         self._killed: set[int] = set()
         self._died = 0
         self._strangers = threading.BoundedSemaphore(_STRANGERS)
@@ -167,6 +171,9 @@ class Server:
         try:
             channel.receive()
         finally:
+            self._unwanted.add(process.pid)
+            # Of one that was killed mpirun may know, and be gone, before it is known here.
+            relay.join(_DEATH_SECONDS)
             self._killed.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -178,6 +185,11 @@ class Server:
             while chunk := os.read(process.stdout.fileno(), 64 * 1024):
                 channel.send(OUTPUT, chunk)
             status = exit_status(process.wait())
-            if process.pid not in self._killed:
+            if self._counts(process.pid, status):
                 self._died = self._died or status
             channel.send(EXIT, str(status).encode())
+
+    def _counts(self, pid: int, status: int) -> bool:
+        """Tell whether the end of a process is of its own: what nobody wants any more may end as it likes."""
+        by_signal = status > _BY_SIGNAL
+        return pid not in self._killed and (by_signal or pid not in self._unwanted)

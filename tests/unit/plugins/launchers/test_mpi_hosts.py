@@ -132,6 +132,20 @@ class TestTogether:
         assert "lost algo-2" in master.stdout.read()
 
 
+@pytest.mark.parametrize(("end", "status"), [("kill -KILL $$", 137), ("exit 3", 0)])
+def test_what_is_killed_fails_the_job_though_mpirun_has_given_it_up(program, cluster, tmp_path, end, status):
+    """So quickly does an mpirun see that a daemon is lost, and end with status 0."""
+    worker = serve(program, cluster)
+    said = tmp_path / "said"
+    given_up = f"""
+    {REACH} 'echo up; sleep 0.2; {end}' 2>{said} & reach=$!
+    until [ -s {said} ]; do sleep 0.02; done
+    kill -KILL $reach
+    """
+    assert lead(program, cluster, given_up).wait(LIMIT) == 0
+    assert worker.wait(LIMIT) == status
+
+
 class TestAlone:
     def test_a_worker_whose_master_does_not_come_says_so(self, program, cluster):
         worker = serve(program, cluster._replace(timeout=0.2))
