@@ -4,6 +4,7 @@ torch is installed under constraints.txt: an unconstrained torch brings gigabyte
 `xla`, as torch_xla goes with one release of torch alone.
 """
 
+import os
 import sys
 import tempfile
 import zipfile
@@ -19,8 +20,8 @@ nox.options.sessions = ["tests", "lint", "typing", "imports"]
 CONSTRAINTS = ("-c", "constraints.txt")
 FULL_TESTS = ("moto[server]>=5.1", "playwright>=1.48", "schemathesis>=4")
 """Tests that need these are skipped where they are not installed."""
-AT_ONCE = ("-n", "auto")
-"""A test for each core; most of their time they wait for processes. `-n 0` after -- for one by one."""
+AT_ONCE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")
+"""A test more than cores: now and then each waits for a process. `-n 0` after -- for one by one."""
 XLA = ("torch==2.9.0", "torch-xla==2.9.0")
 IS_INSTALLED = """
 import modelyard, pathlib, sys
