@@ -17,6 +17,8 @@ import pytest
 from tests.integration.conftest import is_running, until
 
 PATIENCE = 30.0
+SOON = 15.0
+"""Seconds: far less than what would be waited for otherwise, and enough on a machine that is busy."""
 
 SERVER = """
 import os, pathlib, socket, sys
@@ -315,7 +317,7 @@ def test_a_worker_that_is_stopped_is_replaced(server):
         server.until_logged("worker started", 3)
         took = time.monotonic() - began
         load.more(200)
-    assert took < 1 + 2
+    assert took < SOON
     assert not is_running(stopped)
     assert "has shown no life for 1 s" in server.log
     # Only what it held.
@@ -340,7 +342,7 @@ def test_a_model_that_does_not_come_back_costs_its_own_request(server):
     status, answer = server.ask(hang=True)
     assert (status, answer["code"]) == (504, "timeout")
     server.until_logged("worker started", 3)
-    assert time.monotonic() - began < 1 + 3
+    assert time.monotonic() - began < SOON
     server.ready(3)
     assert server.ask()[0] == 200
     assert "predict_fn" in server.log  # What it did.
@@ -548,7 +550,7 @@ def test_the_time_to_drain_is_bounded(server):
     _wait_until_busy(server)
     began = time.monotonic()
     assert server.end()[0] == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     asking.join(PATIENCE)
     assert statuses[0] >= 500
 
@@ -562,7 +564,7 @@ def test_a_second_stop_is_at_once(server):
     until(lambda: _refuses(server))
     began = time.monotonic()
     assert server.end(signal.SIGINT)[0] == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON
     asking.join(PATIENCE)
 
 
