@@ -79,8 +79,16 @@ def call(cluster):
 
 def listens(cluster):
     """Tell whether the worker listens, without a call: the first one has it do more than the next."""
-    address = f" 0100007F:{cluster.port:04X} 00000000:0000 0A "
-    return address in Path("/proc/net/tcp").read_text()
+    if cluster.agent:
+        return cluster.socket_name("algo-2").replace("\0", "@") in Path("/proc/net/unix").read_text()
+    return f" 0100007F:{cluster.port:04X} 00000000:0000 0A " in Path("/proc/net/tcp").read_text()
+
+
+def serving(program, cluster, **options):
+    """Return a worker that listens: of one that does not yet, an agent has something to say."""
+    worker = serve(program, cluster, **options)
+    wait_until(lambda: listens(cluster))
+    return worker
 
 
 def descriptors(process):
@@ -101,7 +109,7 @@ REACH = f"{sys.executable} -P -m {MODULE} reach -x algo-2"
 class TestTogether:
     def test_what_is_reached_runs_with_the_environment_of_its_host(self, program, cluster, agent):
         cluster = cluster._replace(agent=agent)
-        worker = serve(program, cluster, SM_CURRENT_HOST="algo-2")
+        worker = serving(program, cluster, SM_CURRENT_HOST="algo-2")
         master = lead(program, cluster, f"{REACH} 'echo I am $SM_CURRENT_HOST; exit 7'", SM_CURRENT_HOST="x")
         assert master.communicate(timeout=LIMIT)[0] == "I am algo-2\n"
         assert (master.returncode, worker.wait(LIMIT)) == (7, 7)
@@ -114,7 +122,7 @@ class TestTogether:
 
     def test_a_master_that_is_killed_ends_the_worker_and_what_it_started(self, program, cluster, agent):
         cluster = cluster._replace(agent=agent)
-        worker = serve(program, cluster)
+        worker = serving(program, cluster)
         master = lead(program, cluster, f"{REACH} 'echo $$; exec sleep 300'")
         pid = int(master.stdout.readline())
         os.killpg(master.pid, signal.SIGKILL)
@@ -124,7 +132,7 @@ class TestTogether:
 
     def test_a_worker_that_is_killed_ends_the_master(self, program, cluster, agent):
         cluster = cluster._replace(agent=agent)
-        worker = serve(program, cluster)
+        worker = serving(program, cluster)
         master = lead(program, cluster, "echo started; exec sleep 300")
         assert master.stdout.readline() == "started\n"
         worker.kill()
@@ -237,8 +245,7 @@ class TestStrangers:
 
     @linux_only
     def test_more_callers_than_there_are_descriptors_do_not_deafen_a_worker(self, program, cluster):
-        worker = serve(program, cluster)
-        wait_until(lambda: listens(cluster))
+        worker = serving(program, cluster)
         most = descriptors(worker) + 5
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (most, most))
         with contextlib.ExitStack() as strangers:
@@ -250,8 +257,7 @@ class TestStrangers:
 
     @linux_only
     def test_the_master_needs_one_descriptor_of_a_worker(self, program, cluster):
-        worker = serve(program, cluster)
-        wait_until(lambda: listens(cluster))
+        worker = serving(program, cluster)
         most = descriptors(worker) + 1
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (most, most))
         assert lead(program, cluster, "exit 0").wait(LIMIT) == 0
