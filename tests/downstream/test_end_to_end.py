@@ -48,8 +48,10 @@ def test_a_job_and_an_endpoint_use_all_four(tmp_path, capsys):
         listed = predictor.predict(ROWS.tolist(), content_type=MSGPACK, accept=MSGPACK)
         rows = tmp_path / "rows.msgpack"
         rows.write_bytes(PluginManager.discover().codecs.create("msgpack").encode(ROWS))
+        capsys.readouterr()  # What became of the job and of the endpoint.
         assert main(["predict", predictor.endpoint_name, str(rows)]) == 0
-    np.testing.assert_allclose(json.loads(capsys.readouterr().out), HEIGHTS, atol=1e-3)
+        said = capsys.readouterr().out
+    np.testing.assert_allclose(json.loads(said), HEIGHTS, atol=1e-3)
     assert isinstance(answer, np.ndarray)
     np.testing.assert_allclose(answer, HEIGHTS, atol=1e-3)
     np.testing.assert_allclose(listed, HEIGHTS, atol=1e-3)
