@@ -4,6 +4,7 @@
 """
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,13 @@ OF_1_0 = json.loads(Path(__file__).with_name("frozen").joinpath("contract_1_0.js
 LARGE = Resources("frozen.large")
 TORCH, AS_RANK = "modelyard.hardware.torch.TorchHardware", "modelyard.plugins.launchers.rank.as_rank"
 HOST = Host("a", ("a", "b"), addresses=("10.0.0.1", "10.0.0.2"))
+
+FROZEN = "5ab6edd8c2e373200b26a1c52d5e9585ed587e6f3dac058b8bf904d945865e0e"
+
+
+def test_the_plugin_of_1_0_is_not_mended():
+    """What it would have to be changed for would break those that are installed."""
+    assert hashlib.sha256(Path(frozen.__file__).read_bytes()).hexdigest() == FROZEN
 
 
 @pytest.fixture
