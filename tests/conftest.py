@@ -1,4 +1,5 @@
 import logging
+import signal
 from importlib.util import find_spec
 
 import pytest
@@ -12,6 +13,12 @@ pytest_plugins = ["modelyard.testing.fixtures", "tests.model_server"]
 settings.register_profile("modelyard", deadline=None, derandomize=True)
 settings.load_profile("modelyard")
 
+
+# A suite that runs in the background of a shell, or under nohup, has these ignored, and so would all
+# programs that it starts.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 NEEDED = {"torch": "torch", "cuda": "modelyard.hardware.cuda"}
 """The module that the tests of a mark need."""
