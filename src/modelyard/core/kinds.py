@@ -15,7 +15,7 @@ from modelyard.core.contracts import (
     Storage,
 )
 from modelyard.core.errors import ContractVersionError
-from modelyard.core.media_types import parse_media_type
+from modelyard.core.media_types import fault_of
 
 
 class Kind(NamedTuple):
@@ -123,11 +123,8 @@ def _check_name(kind: Kind, cls: type) -> None:
 def _check_media_types(cls: type) -> None:
     """Refuse what no request would ever find."""
     for text in getattr(cls, "media_types", ()):
-        parsed = parse_media_type(text)
-        if parsed is None or "*" in text:
-            raise ValueError(f"{cls.__qualname__}.media_types: {text!r} is not a media type")
-        if parsed.essence != text:
-            raise ValueError(f"{cls.__qualname__}.media_types: {text!r} must be written {parsed.essence!r}")
+        if fault := fault_of(text):
+            raise ValueError(f"{cls.__qualname__}.media_types: {fault}")
 
 
 def is_declaration(value: object) -> bool:

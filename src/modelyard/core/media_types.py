@@ -69,6 +69,16 @@ def parse_media_type(text: str) -> MediaType | None:
     return MediaType(essence, parameters)
 
 
+def fault_of(declared: str) -> str:
+    """Return what is wrong with a media type that a codec declares, in words; empty for nothing."""
+    parsed = parse_media_type(declared)
+    if parsed is None:
+        return f"{declared!r} is not a media type"
+    if "*" in declared:
+        return f"{declared!r} is not a media type: {declared!r} is a range of them"
+    return "" if parsed.essence == declared else f"{declared!r} must be written {parsed.essence!r}"
+
+
 def excerpt(header: str) -> str:
     """Return what an error message shows of a header's text."""
     return repr(header if len(header) <= 100 else header[:100] + "...")
