@@ -5,7 +5,7 @@ All of it is composed once, when the model is loaded; a request is a chain of pl
 
 from collections.abc import Callable, Iterator
 from types import GeneratorType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -27,6 +27,8 @@ from modelyard.serving.model.batching import Batcher, Listed, Predict, PredictMa
 from modelyard.serving.model.context import Context
 from modelyard.serving.model.user_functions import Function, UserFunctions
 
+A = TypeVar("A")
+B = TypeVar("B")
 Steps = Callable[[Request, Context], Response]
 
 JSON = "application/json"
@@ -128,17 +130,22 @@ def _default_input(defaults: Defaults, *, for_model: bool) -> Callable[[Request,
     def read(request: Request, _context: Context) -> object:
         codec = codecs.reading(request.content_type)
         body = codecs.utf8(request.content_type, request.body)
-        try:
-            value = decoders[id(codec)](body)
-        except CodecError:
-            raise
-        except Exception as error:
-            raise FailedError(Source(f"the codec {codec.name!r}")) from error
+        value = _by(codec, decoders[id(codec)], body)
         if for_model and isinstance(value, (str, bytes)):
             raise UnsupportedMediaTypeError(f"this model takes numbers, which {codec.name} has not")
         return hardware.place(value, device)
 
     return read
+
+
+def _by(codec: Codec, method: Callable[[A], B], value: A) -> B:
+    """Return what a codec's method makes of a value. What it must not raise is put down to the codec."""
+    try:
+        return method(value)
+    except CodecError:
+        raise
+    except Exception as error:
+        raise FailedError(Source(f"the codec {codec.name!r}")) from error
 
 
 def _decoder(codec: Codec) -> Callable[[bytes], object]:
@@ -169,13 +176,7 @@ def _default_output(
         if isinstance(prediction, GeneratorType):
             return answer.stream((hardware.fetch(item) for item in prediction), accept, context, lines=True)
         media_type, codec = codecs.writing(accept)
-        value = hardware.fetch(prediction)
-        try:
-            body = codec.encode(value)
-        except CodecError:
-            raise
-        except Exception as error:
-            raise FailedError(Source(f"the codec {codec.name!r}")) from error
+        body = _by(codec, codec.encode, hardware.fetch(prediction))
         return answer.encoded(body, media_type, accept, context)
 
     return write
