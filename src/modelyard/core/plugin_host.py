@@ -48,7 +48,7 @@ class PluginHost:
         """
         label = name or getattr(plugin, "__name__", None) or type(plugin).__name__
         status = self._add(Found(label, lambda: plugin))
-        if wrong := status.error or next((note for note in status.notes if note.startswith(_NO_HOOK)), ""):
+        if wrong := status.error or ("" if self._pluggy.get_hookcallers(plugin) else _without_hooks(plugin)):
             raise BrokenPluginError(f"plugin {label!r}: {wrong}")
 
     def _add(self, found: Found, *, disabled: bool = False) -> PluginStatus:

@@ -66,14 +66,14 @@ def main(target: str, file: str, report: str) -> None:
     from modelyard.core.manager import PluginManager
 
     _import_modelyard()
-    attributes, environ, folder = Snapshot(), dict(os.environ), Path.cwd()
+    snapshot, environ, folder = Snapshot(), dict(os.environ), Path.cwd()
     manager = PluginManager(strict=True)
     manager.register(load(target, file))
     _ = manager.statuses
     loaded = [name for name in HEAVY if name in sys.modules]
     changed = [f"changes os.environ[{name!r}]" for name in _changed(environ, os.environ)]
     changed += [f"changes the working directory to {str(Path.cwd())!r}"] if Path.cwd() != folder else []
-    changed += attributes.put_back(target.partition(".")[0])
+    changed += snapshot.put_back(target.partition(".")[0])
     Path(report).write_text(json.dumps(attrs.asdict(Report(loaded, changed))), "utf-8")
 
 
