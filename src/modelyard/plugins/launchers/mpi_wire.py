@@ -8,6 +8,7 @@ Otherwise ssh, or the agent that stands for it, reaches the worker and vouches f
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
 import sys
@@ -130,6 +131,12 @@ class Channel:
         """Set how long all that is read from now on may take together, and one write; None for ever."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._socket.settimeout(seconds)
+
+    def has_hung_up(self) -> bool:
+        """Tell whether the other side has gone, without a wait."""
+        watched = select.poll()
+        watched.register(self._socket, select.POLLRDHUP)
+        return bool(watched.poll(0))
 
     def check_user(self) -> None:
         """Refuse a peer on a Unix socket that is another user, root excepted. Raises `HostError`."""

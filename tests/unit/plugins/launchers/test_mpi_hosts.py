@@ -95,6 +95,10 @@ def descriptors(process):
     return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def wait_until(true):
     deadline = time.monotonic() + LIMIT
     while not true():
@@ -152,6 +156,24 @@ def test_what_is_killed_fails_the_job_though_mpirun_has_given_it_up(program, clu
     """
     assert lead(program, cluster, given_up).wait(LIMIT) == 0
     assert worker.wait(LIMIT) == status
+
+
+@linux_only
+@pytest.mark.parametrize(("end", "status"), [(0, 1), (5, 5)])
+def test_a_lost_worker_is_named_though_mpirun_knew_of_it_first(program, cluster, end, status):
+    """Some mpirun sees that a host is lost, and ends at once, even with status 0."""
+    worker = serving(program, cluster)
+    master = lead(program, cluster, f"echo $$; {REACH} 'echo $$; exec sleep 300' 2>&1; exit {end}")
+    mpirun, started = (int(master.stdout.readline()) for _ in range(2))
+    master.send_signal(signal.SIGSTOP)
+    wait_until(lambda: state(master.pid) == "T")
+    os.killpg(worker.pid, signal.SIGKILL)
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: state(mpirun) == "Z")
+    master.send_signal(signal.SIGCONT)
+    said, _ = master.communicate(timeout=LIMIT)
+    assert said.count("algo-1 has lost algo-2") == 1
+    assert master.returncode == status
 
 
 class TestAlone:
