@@ -6,13 +6,14 @@ folder ``MODELYARD_TEST_SWIFT`` and on the ``PATH``: `pip install swift`, in an 
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
 import attrs
+
+from modelyard.core.listening import free_port
 
 FOLDER = "MODELYARD_TEST_SWIFT"
 ACCESS_KEY = "test:tester"
@@ -101,7 +102,7 @@ class Swift:
     folder: Path
     programs: Path
     _started: list[subprocess.Popen] = attrs.field(factory=list, init=False)
-    _port: int = attrs.field(factory=lambda: free_port(), init=False)
+    _port: int = attrs.field(factory=free_port, init=False)
 
     @property
     def url(self) -> str:
@@ -168,8 +169,3 @@ class Swift:
                     logs = "".join(path.read_text() for path in self.folder.glob("*.log"))
                     raise RuntimeError(f"Swift does not start: {logs}") from error
                 time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]

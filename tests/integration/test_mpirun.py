@@ -3,9 +3,9 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.contracts import EntryPoint, Host
+from modelyard.core.listening import free_port
 from modelyard.plugins.launchers import mpi_dialects
 from modelyard.plugins.launchers.mpirun import MpirunLauncher
 from modelyard.testing.stand_in import StandInHardware
@@ -31,7 +32,8 @@ pathlib.Path(os.environ["OUT"], f"who-{said['RANK']}.json").write_text(json.dump
 """
 SLEEP = """
 import os, sys, time
-print("rank", os.environ["RANK"], os.getpid(), flush=True)
+# In one write: ranks may share their stream.
+os.write(1, f"rank {os.environ['RANK']} {os.getpid()}\\n".encode())
 if os.environ["RANK"] == "1" and sys.argv[1:]:
     sys.exit(int(sys.argv[1]))
 time.sleep(300)
@@ -60,8 +62,7 @@ def job(tmp_path):
 
     def start(mpirun, text, *arguments, hosts=2, each=1, **options):
         names = tuple(f"algo-{number + 1}" for number in range(hosts))
-        with socket.create_server((ADDRESSES[0], 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port(count=2)
         launcher = MpirunLauncher(mpirun=mpirun, processes_per_host=each, start_timeout=LIMIT, **options)
         for name in names:
             host = Host(name, names, "lo", ADDRESSES[:hosts], port)
@@ -108,9 +109,9 @@ def ranks(tmp_path, count):
     """Return the pids of the ranks, by rank, once all have said theirs."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
-        lines = [line.split() for line in logs(tmp_path).splitlines() if line.startswith("rank ")]
-        if len(lines) == count:
-            return {int(rank): int(pid) for _, rank, pid in lines}
+        found = re.findall(r"^rank (\d+) (\d+)\n", logs(tmp_path), re.MULTILINE)
+        if len(found) == count:
+            return {int(rank): int(pid) for rank, pid in found}
         time.sleep(0.05)
     pytest.fail(logs(tmp_path))
 

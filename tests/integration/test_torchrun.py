@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.contracts import EntryForm, EntryPoint, Host, RankFailure
+from modelyard.core.listening import free_port
 from modelyard.hardware.cpu import CpuHardware
 from modelyard.plugins.launchers.torchrun import TorchrunLauncher
 
@@ -37,7 +37,7 @@ def launch(tmp_path):
     def run(entry, hosts=1, *, present=None, **options):
         names = tuple(f"algo-{number + 1}" for number in range(hosts))
         addresses = tuple(f"127.77.0.{number + 1}" for number in range(hosts))
-        port = free_port()
+        port = free_port(count=2)
         with ExitStack() as stack:
             started = []
             for name in names[:present]:
@@ -74,12 +74,6 @@ def running(command, environ, out):
 def finished(process):
     stdout, stderr = process.communicate(timeout=SECONDS)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def ddp(*arguments):

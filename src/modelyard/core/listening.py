@@ -1,5 +1,7 @@
 """Where an endpoint is: a socket that listens, and whether the server behind it is ready."""
 
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.core.errors import InvalidPlanError
@@ -10,6 +12,10 @@ if TYPE_CHECKING:
 _BACKLOG = 2048
 _LAST_PORT = 65535
 _ANY_PORT = "use port 0 for any free port"
+_GIVEN_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_GIVEN_OUT = 32768
+_FIRST_TAKEN = 10000
+_TRIES = 100
 
 
 def listen(host: str, port: int) -> "socket.socket":
@@ -23,6 +29,49 @@ def listen(host: str, port: int) -> "socket.socket":
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise InvalidPlanError(_advice(host, port, error)) from error
+
+
+def free_port(*, count: int = 1) -> int:
+    """Return a port for a program to listen at later: free, as are the `count` - 1 after it.
+
+    None of those that the system gives to clients, and to whoever asks for any port: these may be gone
+    before the program has come. Raises `InvalidPlanError`.
+    """
+    import secrets
+
+    ports = range(_FIRST_TAKEN, max(_FIRST_TAKEN, _first_given_out() - count))
+    for _ in range(_TRIES):
+        port = ports[secrets.randbelow(len(ports))] if len(ports) >= _TRIES else _any_port()
+        if _are_free(range(port, port + count)):
+            return port
+    raise InvalidPlanError(f"no {count} neighbouring ports are free on this machine")
+
+
+def _first_given_out() -> int:
+    try:
+        return int(_GIVEN_OUT.read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return _FIRST_GIVEN_OUT
+
+
+def _any_port() -> int:
+    import socket
+
+    with socket.create_server(("", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def _are_free(ports: range) -> bool:
+    import socket
+
+    with ExitStack() as stack:
+        try:
+            for port in ports:
+                stack.enter_context(socket.create_server(("", port)))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 def _advice(host: str, port: int, error: OSError) -> str:

@@ -12,8 +12,8 @@ import attrs
 
 from modelyard.core.handover import HOST_ADDRESSES
 from modelyard.core.layout import BASE_DIR, JobLayout
+from modelyard.core.listening import free_port
 from modelyard.core.plans import TrainingPlan
-from modelyard.testing.places import free_port
 from modelyard.testing.trees import read_tree, write_tree
 
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -70,7 +70,8 @@ class JobFolder:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(_OF_A_JOB)}
         resources = json.loads((self.layout.config / "resourceconfig.json").read_text("utf-8"))
         addresses = ",".join("127.0.0.1" for _ in resources["hosts"])
-        told = {BASE_DIR: str(self.layout.base), HOST_ADDRESSES: addresses, "MASTER_PORT": str(free_port())}
+        port = str(free_port(count=2))  # The next one is the launcher's.
+        told = {BASE_DIR: str(self.layout.base), HOST_ADDRESSES: addresses, "MASTER_PORT": port}
         return {**kept, **told, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def run(self, *, seconds: float = 60.0, **environ: str) -> "subprocess.CompletedProcess[str]":

@@ -13,7 +13,7 @@ import pytest
 
 from modelyard.core.contracts import Command, DiagnosingLauncher, EntryPoint, Hardware, Host, Launcher
 from modelyard.core.kinds import NAME
-from modelyard.testing.places import free_port
+from modelyard.core.listening import free_port
 from modelyard.testing.saying import is_a_name, maps_text_to_text
 from modelyard.testing.stand_in import StandInHardware
 
@@ -171,7 +171,7 @@ class LauncherContract:
         return command
 
     def _run(self, command: Command) -> None:
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port(count=2))}
         # Of its own, and gone with the test: tools leave files there.
         scratch = tempfile.TemporaryDirectory()
         try:

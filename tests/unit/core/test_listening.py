@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from modelyard.core import listening as module
 from modelyard.core.errors import InvalidPlanError
-from modelyard.core.listening import is_ready, listen
+from modelyard.core.listening import free_port, is_ready, listen
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -56,6 +57,30 @@ def test_what_the_system_refuses(monkeypatch, number, said):
 
     monkeypatch.setattr(socket, "create_server", refuse)
     assert refusal("127.0.0.1", 80) == said
+
+
+def test_a_free_port_is_none_that_the_system_gives_out_meanwhile(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_GIVEN_OUT", tmp_path / "range")
+    (tmp_path / "range").write_text("20000\t60999\n")
+    port = free_port(count=2)
+    assert 10_000 <= port < port + 1 < 20_000
+    with listen("", port), listen("", port + 1):
+        assert free_port() not in (port, port + 1)
+
+
+def test_where_the_system_gives_out_all_ports_a_free_one_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "_GIVEN_OUT", tmp_path / "range")
+    (tmp_path / "range").write_text("1024\t65535\n")
+    listen("", free_port(count=2)).close()
+
+
+def test_ports_whose_neighbours_are_taken_are_not_free(monkeypatch):
+    with listen("", 0) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(module, "_first_given_out", lambda: 0)
+        monkeypatch.setattr(module, "_any_port", lambda: port - 1)
+        with pytest.raises(InvalidPlanError, match="no 2 neighbouring ports are free on this machine"):
+            free_port(count=2)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from modelyard.core.contracts import Bundle, Carrier
 from modelyard.core.errors import InvalidPlanError
 from modelyard.core.handover import HOST_ADDRESSES, HOST_KEY
 from modelyard.core.layout import JobLayout
+from modelyard.core.listening import free_port
 from modelyard.core.plans import InputMode, TrainingPlan
 from modelyard.core.values import thaw
 from modelyard.plugins.backends.local import channels, opt_ml, rooms
@@ -124,21 +124,8 @@ def _meeting_point(addresses: Sequence[str]) -> dict[str, str]:
         **key,
         HOST_ADDRESSES: ",".join(addresses),
         "MASTER_ADDR": addresses[0],
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port(count=2)),  # The next one is the launcher's.
     }
-
-
-def _free_port() -> int:
-    """Return a port of which the next one is free as well: that is the launcher's."""
-    for _ in range(100):
-        with socket.create_server(("", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                socket.create_server(("", port + 1)).close()
-            except (OSError, OverflowError):
-                continue
-            return port
-    raise InvalidPlanError("no two neighbouring ports are free on this machine")
 
 
 def _link_checkpoints(layout: JobLayout, uri: str) -> None:
