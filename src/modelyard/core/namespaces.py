@@ -68,18 +68,23 @@ class Room(JsonValue):
     hostname: str = ""
 
 
-@cache
 def unavailable(room: Room) -> str:
     """Return why no process can enter `room` here; empty where one can.
 
     Found out by a process that tries. The kernel, the distribution's settings and the container
     around this process all have a say.
     """
-    argv = [sys.executable, "-P", "-m", __name__, room.to_json()]
     try:
-        tried = subprocess.run(argv, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False)
+        return _found_out(room)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"trying it failed: {error}"
+
+
+@cache
+def _found_out(room: Room) -> str:
+    """Return what a process says that tries; where none can be started now, the next call tries again."""
+    argv = [sys.executable, "-P", "-m", __name__, room.to_json()]
+    tried = subprocess.run(argv, capture_output=True, text=True, timeout=_TRIAL_SECONDS, check=False)
     if tried.returncode == 0:
         return ""
     said = tried.stderr.strip().splitlines() or [f"the process that tried ended with {tried.returncode}"]

@@ -280,6 +280,18 @@ def test_a_room_that_cannot_be_entered_says_why(tmp_path):
     assert unavailable(room) == unavailable(Room(room.mounts))
 
 
+def test_a_trial_that_could_not_be_made_is_made_again(tmp_path, monkeypatch):
+    room = Room((Mount(str(tmp_path / "absent"), str(tmp_path)),))
+
+    def busy(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", busy)
+        assert unavailable(room) == "trying it failed: [Errno 11] Resource temporarily unavailable"
+    assert unavailable(room).startswith("cannot ")
+
+
 def test_a_room_is_handed_over_as_json():
     room = Room((Mount("/data", "/opt/ml/input/data/train", read_only=True), Mount("/base", "/opt/ml")))
     assert Room.from_json(room.to_json()) == room

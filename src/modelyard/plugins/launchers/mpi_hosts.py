@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from modelyard.core.processes import die_with_parent, exit_status
 from modelyard.plugins.launchers.mpi_ranks import RankSignal, abort
@@ -32,6 +32,7 @@ from modelyard.plugins.launchers.mpi_wire import (
     PATIENCE,
     RUN,
     SIGNAL,
+    WAIT_SECONDS,
     Channel,
     Cluster,
     HostError,
@@ -41,6 +42,8 @@ from modelyard.plugins.launchers.mpi_wire import (
 CLUSTER = "MODELYARD_MPI_CLUSTER"
 """What `lead` tells `reach`, which mpirun starts."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ANSWER_SECONDS = 60.0
 _KILL_SECONDS = 3.0
 _LAST_WORDS_SECONDS = 1.0
 _REPORT_BYTES = 64 * 1024
@@ -77,6 +80,7 @@ class Lead:
         self._channels: dict[str, Channel] = {}
         self._mpirun: subprocess.Popen[bytes]
         self._ranks = RankSignal()
+        self._watching: dict[str, threading.Thread] = {}
         self._said = b""
         self._lost: set[str] = set()
         self._losing = threading.Lock()
@@ -95,8 +99,10 @@ class Lead:
             for channel in self._channels.values():
                 with contextlib.suppress(OSError):
                     channel.send(EXIT, f"{status} {self._report(status)}".encode())
+            self._hear_answers()
+            for channel in self._channels.values():
                 channel.close()
-        return status
+        return status or int(bool(self._lost))
 
     def _find_workers(self) -> None:
         if not self._cluster.workers:
@@ -109,31 +115,63 @@ class Lead:
             channel.send(LEAD)
 
     def _run(self, command: Sequence[str]) -> int:
-        parent = os.getpid()
-        self._mpirun = subprocess.Popen(
-            command,
-            env={**os.environ, CLUSTER: self._cluster.to_json()},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE if self._channels else None,
-            # A group of its own: a signal for the job's group is for the ranks, see `RankSignal`.
-            process_group=0,
-            # Safe: this process has one thread yet, and the call is a single system call.
-            preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent),  # noqa: PLW1509
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _frame: self._stop(number))
+        with self._stoppable() as before:
+            self._mpirun = self._started(command, before)
         for name, channel in self._channels.items():
-            threading.Thread(target=self._watch, args=(name, channel), daemon=True).start()
+            watching = threading.Thread(target=self._watch, args=(name, channel), daemon=True)
+            self._watching[name] = watching
+            watching.start()
         listening = threading.Thread(target=self._listen, daemon=True)
         listening.start()
-        status = exit_status(self._mpirun.wait())
-        # mpirun may have known of a loss, and be gone, before `_watch` has.
+        status = self._ended()
+        # mpirun may have known of a loss, and be gone, before `_watch` has. The others are to fail too.
         for name, channel in self._channels.items():
             if channel.has_hung_up():
                 self._lose(name)
         # What mpirun has left behind may hold its stderr for as long as it lives.
         listening.join(_LAST_WORDS_SECONDS)
         return status or int(bool(self._lost))
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[set[signal.Signals | int]]:
+        """Take signals once the block is over, also one that comes in it; yield which were held before."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            yield before
+            for number in _ENDING:
+                signal.signal(number, lambda number, _frame: self._stop(number))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _started(self, command: Sequence[str], held: set[signal.Signals | int]) -> "subprocess.Popen[bytes]":
+        """Start mpirun, with the signals held that were before."""
+        parent = os.getpid()
+
+        def prepare() -> None:
+            die_with_parent(signal.SIGTERM, parent)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+        return subprocess.Popen(
+            command,
+            env={**os.environ, CLUSTER: self._cluster.to_json()},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE if self._channels else None,
+            # A group of its own: a signal for the job's group is for the ranks, see `RankSignal`.
+            process_group=0,
+            # Safe: this process has one thread yet, and the calls are single system calls.
+            preexec_fn=prepare,  # noqa: PLW1509
+        )
+
+    def _ended(self) -> int:
+        """Return mpirun's exit status once it has ended, and attend to signals meanwhile.
+
+        A signal that comes just before a wait is attended to after it: no wait is long.
+        """
+        waiting = threading.Thread(target=self._mpirun.wait, daemon=True)
+        waiting.start()
+        while waiting.is_alive():
+            waiting.join(WAIT_SECONDS)
+        return exit_status(self._mpirun.returncode)
 
     def _listen(self) -> None:
         """Pass on what mpirun says, and remember the end of it: the workers do not hear it."""
@@ -160,16 +198,27 @@ class Lead:
             self._mpirun.send_signal(number)
 
     def _watch(self, name: str, channel: Channel) -> None:
-        """End mpirun when a worker is lost: not every mpirun notices."""
+        """End mpirun when a worker is lost: not every mpirun notices.
+
+        A worker says one thing, when it has been told how mpirun ended; before, its end is a loss.
+        """
         with contextlib.suppress(HostError, OSError, EOFError):
             channel.receive()
-        if self._mpirun.poll() is not None:  # Then `_run` says it: here the end may be our own.
             return
         self._lose(name)
         self._mpirun.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._mpirun.wait(_KILL_SECONDS)
         self._mpirun.kill()
+
+    def _hear_answers(self) -> None:
+        """Wait until every worker has said that it knows how mpirun ended, or is lost."""
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        for name, watching in self._watching.items():
+            while watching.is_alive() and time.monotonic() < deadline:
+                watching.join(WAIT_SECONDS)
+            if watching.is_alive():
+                self._lose(name)
 
     def _lose(self, name: str) -> None:
         """Say once that a worker is lost."""

@@ -20,6 +20,7 @@ from modelyard.plugins.launchers.mpi_wire import (
     READY,
     RUN,
     SIGNAL,
+    WAIT_SECONDS,
     Channel,
     Cluster,
     HostError,
@@ -49,7 +50,7 @@ class Server:
         self._cluster = cluster
         self._led = threading.Event()
         self._status: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._running: list[threading.Thread] = []
+        self._running: list[tuple[subprocess.Popen[bytes], threading.Thread]] = []
         self._unwanted: set[int] = set()
         self._killed: set[int] = set()
         self._died = 0
@@ -67,20 +68,28 @@ class Server:
             with listen(self._cluster) as listener:
                 threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
                 self._wait_for_master()
-                return self._status.get()
+                return self._told()
         finally:
             end_descendants(_END_SECONDS)
 
     def _wait_for_master(self) -> None:
         cluster = self._cluster
-        deadline = time.monotonic() + cluster.timeout
-        while (left := deadline - time.monotonic()) > 0:
-            if self._led.wait(min(left, _SAY_SECONDS)):
+        began = said = time.monotonic()
+        while (left := began + cluster.timeout - time.monotonic()) > 0:
+            if self._led.wait(min(left, WAIT_SECONDS)):
                 return
-            say(f"{cluster.name} is waiting for {cluster.master}")
+            if (now := time.monotonic()) > said + _SAY_SECONDS:
+                say(f"{cluster.name} is waiting for {cluster.master}")
+                said = now
         raise HostError(
             f"{cluster.master} did not come within {cluster.timeout:g} s; a longer start_timeout waits longer"
         )
+
+    def _told(self) -> int:
+        """Return the status that the master ends with, and attend to signals meanwhile."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._status.get(timeout=WAIT_SECONDS)
 
     def _accept(self, listener: socket.socket) -> None:
         """Attend to whoever calls, until the listener is closed: the job is over."""
@@ -139,14 +148,17 @@ class Server:
         try:
             while (frame := channel.receive())[0] == SIGNAL:
                 self._ranks.send(int(frame[1]))
+            with contextlib.suppress(OSError):
+                channel.send(EXIT)
             code, _, report = frame[1].decode().partition(" ")
             status = int(code)
             if report:
                 say(report)
             # The master is done, and so will be what it started here: in a moment, by itself.
             deadline = time.monotonic() + _END_SECONDS
-            for thread in self._running:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            for process, relay in self._running:
+                relay.join(max(0.0, deadline - time.monotonic()))
+                self._note_end(process)  # What it left behind may hold its output.
             if not status and self._died:
                 # mpirun may take the loss of a host for the end of its ranks.
                 say(f"what mpirun had started on {self._cluster.name} ended with status {self._died}")
@@ -166,7 +178,7 @@ class Server:
             start_new_session=True,
         )
         relay = threading.Thread(target=self._relay, args=(process, channel), daemon=True)
-        self._running.append(relay)
+        self._running.append((process, relay))
         relay.start()
         try:
             channel.receive()
@@ -174,20 +186,28 @@ class Server:
             self._unwanted.add(process.pid)
             # Of one that was killed mpirun may know, and be gone, before it is known here.
             relay.join(_DEATH_SECONDS)
-            self._killed.add(process.pid)
+            if process.poll() is None:
+                self._killed.add(process.pid)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _relay(self, process: "subprocess.Popen[bytes]", channel: Channel) -> None:
         """Send the output of a process, and how it ended."""
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        with process, contextlib.suppress(OSError):
+        with process:
             while chunk := os.read(process.stdout.fileno(), 64 * 1024):
-                channel.send(OUTPUT, chunk)
+                with contextlib.suppress(OSError):  # How it ends counts, though nobody hears what it says.
+                    channel.send(OUTPUT, chunk)
             status = exit_status(process.wait())
-            if self._counts(process.pid, status):
-                self._died = self._died or status
-            channel.send(EXIT, str(status).encode())
+            self._note_end(process)
+            with contextlib.suppress(OSError):
+                channel.send(EXIT, str(status).encode())
+
+    def _note_end(self, process: "subprocess.Popen[bytes]") -> None:
+        """Remember the status of a process that has ended, if it counts."""
+        code = process.poll()
+        if code and self._counts(process.pid, exit_status(code)):
+            self._died = self._died or exit_status(code)
 
     def _counts(self, pid: int, status: int) -> bool:
         """Tell whether the end of a process is of its own: what nobody wants any more may end as it likes."""

@@ -26,13 +26,15 @@ MODULE = "modelyard.plugins.launchers.mpi_hosts"
 # What a frame is about.
 READY, LEAD, RUN, SIGNAL, OUTPUT, EXIT = b"h", b"l", b"r", b"s", b"o", b"x"
 
-_MAGIC = b"modelyard-mpi-1\n"
+_MAGIC = b"modelyard-mpi-2\n"
 _NONCE = 32
 _DIGEST = "sha256"
 _HEADER = struct.Struct(">cI")
 _MAX_FRAME = 1024 * 1024
 PATIENCE = 10.0
 """Seconds for what takes a peer that means well some milliseconds."""
+WAIT_SECONDS = 0.5
+"""How long the main thread, where handlers of signals run, waits at a time."""
 
 
 class HostError(Exception):

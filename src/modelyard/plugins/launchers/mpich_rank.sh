@@ -5,12 +5,13 @@
 python=$1
 shift
 
-rank= told=
+rank= told= sent=
 # As TERM, because what a shell starts in the background ignores INT.
-trap 'told=1; [ -z "$rank" ] || kill -TERM "$rank" 2>/dev/null' TERM INT
+trap 'told=1; [ -z "$rank" ] || { sent=1; kill -TERM "$rank" 2>/dev/null; }' TERM INT
 "$@" <&0 &
 rank=$!
-[ -z "$told" ] || kill -TERM "$rank" 2>/dev/null
+# One that came before there was a rank; one that came just now is sent already.
+[ -z "$told" ] || [ -n "$sent" ] || kill -TERM "$rank" 2>/dev/null
 wait "$rank"
 status=$?
 # A signal ends the wait and not the rank, or comes when there is nothing more to wait for (127).

@@ -6,13 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from modelyard.core.listening import free_port
 from modelyard.plugins.launchers.mpi_connect import connect
+from modelyard.plugins.launchers.mpi_serve import Server
 from modelyard.plugins.launchers.mpi_wire import LEAD, MODULE, RUN, Channel, Cluster, HostError
 
 linux_only = pytest.mark.skipif(
@@ -20,7 +24,7 @@ linux_only = pytest.mark.skipif(
 )
 
 KEY = "a secret of one job"
-LIMIT = 30
+LIMIT = 60
 AGENT = [
     "/bin/sh",
     "-c",
@@ -30,9 +34,7 @@ AGENT = [
 
 @pytest.fixture
 def cluster():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    return Cluster("algo-1", ["algo-1", "algo-2"], ["127.0.0.1", "127.0.0.1"], port, LIMIT, [])
+    return Cluster("algo-1", ["algo-1", "algo-2"], ["127.0.0.1", "127.0.0.1"], free_port(), LIMIT, [])
 
 
 @pytest.fixture
@@ -75,6 +77,7 @@ def call(cluster):
             return socket.create_connection(("127.0.0.1", cluster.port), timeout=LIMIT)
         except ConnectionRefusedError:
             assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def listens(cluster):
@@ -144,18 +147,42 @@ class TestTogether:
         assert "lost algo-2" in master.stdout.read()
 
 
-@pytest.mark.parametrize(("end", "status"), [("kill -KILL $$", 137), ("exit 3", 0)])
-def test_what_is_killed_fails_the_job_though_mpirun_has_given_it_up(program, cluster, tmp_path, end, status):
+@linux_only
+@pytest.mark.parametrize("left", ["", "sleep 300 & "], ids=["alone", "what it left holds its output"])
+def test_what_is_killed_fails_the_job_though_mpirun_has_given_it_up(program, cluster, left):
     """So quickly does an mpirun see that a daemon is lost, and end with status 0."""
-    worker = serve(program, cluster)
-    said = tmp_path / "said"
-    given_up = f"""
-    {REACH} 'echo up; sleep 0.2; {end}' 2>{said} & reach=$!
-    until [ -s {said} ]; do sleep 0.02; done
-    kill -KILL $reach
-    """
-    assert lead(program, cluster, given_up).wait(LIMIT) == 0
-    assert worker.wait(LIMIT) == status
+    worker = serving(program, cluster)
+    daemon = f"{left}echo daemon $$; exec sleep 300"
+    master = lead(program, cluster, f"{REACH} '{daemon}' 2>&1 & echo reach $!; wait; exit 0")
+    pids = dict(master.stdout.readline().split() for _ in range(2))
+    worker.send_signal(signal.SIGSTOP)
+    wait_until(lambda: state(worker.pid) == "T")
+    for name in ("daemon", "reach"):
+        os.kill(int(pids[name]), signal.SIGKILL)
+    worker.send_signal(signal.SIGCONT)
+    assert (master.wait(LIMIT), worker.wait(LIMIT)) == (0, 137)
+
+
+def test_what_exits_once_mpirun_has_given_it_up_does_not_fail_the_job(cluster, tmp_path):
+    server, told = Server(cluster), tmp_path / "told"
+    ours, theirs = socket.socketpair()
+
+    def run():
+        with contextlib.suppress(EOFError):
+            server._run(Channel(theirs), f"until [ -e {told} ]; do sleep 0.02; done; exit 3")
+
+    running = threading.Thread(target=run)
+    running.start()
+    wait_until(lambda: server._running)
+    with theirs:
+        ours.close()
+        wait_until(lambda: server._unwanted)
+        told.touch()
+        running.join(LIMIT)
+    ((process, relay),) = server._running
+    relay.join(LIMIT)
+    assert process.returncode in {3, -signal.SIGKILL}, "it has a moment to end"
+    assert server._died == 0
 
 
 @linux_only
@@ -174,6 +201,24 @@ def test_a_lost_worker_is_named_though_mpirun_knew_of_it_first(program, cluster,
     said, _ = master.communicate(timeout=LIMIT)
     assert said.count("algo-1 has lost algo-2") == 1
     assert master.returncode == status
+
+
+@linux_only
+def test_a_lost_worker_is_named_though_its_agent_does_not_know_yet(program, cluster):
+    """What stands for ssh ends some time after the host that it has reached."""
+    cluster = cluster._replace(agent=AGENT)
+    worker = serving(program, cluster)
+    master = lead(program, cluster, f"echo $$; {REACH} 'echo $$; exec sleep 300' 2>&1; exit 0")
+    mpirun, started = (int(master.stdout.readline()) for _ in range(2))
+    (agent,) = (child for child in psutil.Process(master.pid).children() if child.pid != mpirun)
+    agent.suspend()
+    os.killpg(worker.pid, signal.SIGKILL)
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(mpirun))
+    agent.resume()
+    said, _ = master.communicate(timeout=LIMIT)
+    assert said.count("algo-1 has lost algo-2") == 1
+    assert master.returncode == 1
 
 
 class TestAlone:
@@ -228,9 +273,36 @@ class TestAlone:
     def test_sigterm_goes_to_mpirun_where_no_rank_is_there_yet(self, program, cluster):
         master = lead(program, cluster._replace(names=["algo-1"]), "echo ready; exec sleep 300")
         assert master.stdout.readline() == "ready\n"
-        time.sleep(0.1)
         os.killpg(master.pid, signal.SIGTERM)
         assert master.wait(LIMIT) == 128 + signal.SIGTERM
+
+    def test_sigterm_that_comes_while_mpirun_starts_ends_it(self, cluster):
+        late = f"""
+        import signal, subprocess, sys
+        started = subprocess.Popen
+        def start(*arguments, **options):
+            process = started(*arguments, **options)
+            signal.raise_signal(signal.SIGTERM)
+            return process
+        subprocess.Popen = start
+        from {MODULE.rpartition(".")[0]} import mpi_hosts
+        sys.exit(mpi_hosts.main(sys.argv[1:]))
+        """
+        alone = cluster._replace(names=["algo-1"]).to_json()
+        words = ("lead", alone, "--", "/bin/sh", "-c", "exec sleep 300")
+        ended = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(late), *words], timeout=LIMIT, check=False
+        )
+        assert ended.returncode == 128 + signal.SIGTERM
+
+    @linux_only
+    def test_mpirun_takes_sigterm_as_its_parent_did(self, program, cluster):
+        told = "grep -E 'SigBlk|SigIgn' /proc/self/status"
+        shown, _ = lead(program, cluster._replace(names=["algo-1"]), told).communicate(timeout=LIMIT)
+        sets = [int(line.split()[1], 16) for line in shown.splitlines()]
+        assert len(sets) == 2
+        for number in (signal.SIGTERM, signal.SIGINT):
+            assert not any(found >> (number - 1) & 1 for found in sets)
 
 
 class TestStrangers:
@@ -257,7 +329,7 @@ class TestStrangers:
         master = lead(program, cluster, "echo started; exec sleep 300")
         assert master.stdout.readline() == "started\n"
         with socket.create_connection(("127.0.0.1", cluster.port), timeout=LIMIT) as stranger:
-            stranger.sendall(b"modelyard-mpi-1\n" + bytes(32))
+            stranger.sendall(b"modelyard-mpi-2\n" + bytes(32))
             assert len(stranger.recv(64)) == 64
             command = f"touch {tmp_path}/made".encode()
             stranger.sendall(bytes(32) + RUN + len(command).to_bytes(4) + command)

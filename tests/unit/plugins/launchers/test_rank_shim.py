@@ -15,7 +15,7 @@ from modelyard.plugins.launchers.rank import as_rank
 from modelyard.testing.launchers import ARGUMENTS
 
 SHELLS = [path for path in map(shutil.which, ("dash", "bash", "sh")) if path]
-SECONDS = 30
+SECONDS = 60
 
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
