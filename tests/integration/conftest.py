@@ -89,7 +89,7 @@ def client(project, modelyard_home):
         process.communicate()
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     """Return the first true value of `condition()`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -113,6 +113,6 @@ def is_running(pid):
     """Tell whether a process lives and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # The latter where it goes between open and read.
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"

@@ -98,7 +98,7 @@ def test_a_rank_that_is_killed_is_named_and_takes_all_along(job, modelyard_home,
     reason = reason_of(estimator)
     assert "rank 1 of ddp.py" in reason
     assert "was killed by SIGKILL (often: out of memory)" in reason
-    until(lambda: processes_of(modelyard_home) == [], 5)
+    until(lambda: processes_of(modelyard_home) == [])
 
 
 def test_training_goes_on_after_a_restart(job, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """A job of several hosts on this machine: each its own program, folder and address, one end for all."""
 
-import contextlib
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 from tests.integration.conftest import is_running, line_with, until
 
@@ -35,7 +33,7 @@ if host == hosts[0]:
             other.close()
 else:
     import time
-    for _ in range(500):
+    for _ in range(3000):
         try:
             with socket.create_connection(place) as master:
                 master.sendall(host.encode())
@@ -73,6 +71,10 @@ import os, signal, sys, time
 
 path = os.path.join(os.environ["CHECKPOINTS"], "step")
 step = int(open(path).read()) if os.path.exists(path) else 0
+lives = os.path.join(os.environ["CHECKPOINTS"], "lives")
+open(lives, "a").write("I")
+# It is to be interrupted at step 30 or later, and at step 60 or later: it does not end before.
+held = {1: 50, 2: 80}.get(os.path.getsize(lives))
 print("begins at", step, flush=True)
 
 def save(*_):
@@ -85,6 +87,8 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 while step < int(sys.argv[2]):
     time.sleep(0.02)
+    if step == held:
+        continue
     # A step is done and said, or neither.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     step += 1
@@ -170,7 +174,7 @@ def test_killed_client_takes_all_hosts_along(project, script, client):
     )
     pids = [line_with(fitting, "started").split()[-2:] for _ in range(2)]
     fitting.kill()
-    until(lambda: not [pid for both in pids for pid in both if is_running(pid)], 5)
+    until(lambda: not [pid for both in pids for pid in both if is_running(pid)])
 
 
 def test_job_that_takes_too_long_is_stopped(project, script, modelyard_home):
@@ -211,43 +215,44 @@ with open(os.path.join(os.environ["SM_MODEL_DIR"], os.environ["SM_CURRENT_HOST"]
 """
 
 
+HOLD = """
+import pathlib, sys, time
+if "modelyard.training.delivery" in sys.orig_argv:
+    folder = pathlib.Path(__file__).parent
+    (folder / "held").touch()
+    while not (folder / "let go").exists():
+        time.sleep(0.02)
+"""
+
+
 @pytest.fixture
-def delivering(project, script, modelyard_home):
-    """A job of two hosts whose scripts have ended, and whose delivery is held until it is let go."""
+def delivering(project, script, modelyard_home, monkeypatch):
+    """A job of two hosts whose scripts have ended, and whose delivery begins once it is let go."""
+    site = project / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(HOLD)
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     job = estimator(project, script(SAVE))
     job.fit(wait=False)
-    (delivery,) = until(lambda: programs(modelyard_home, "modelyard.training.delivery"))
-    delivery.suspend()
-    yield job, delivery
-    with contextlib.suppress(psutil.NoSuchProcess):
-        delivery.resume()
-
-
-def programs(home, module):
-    return [process for process in processes_of(home) if module in command_of(process)]
-
-
-def command_of(process):
-    """Return the command line of a process; one that has just ended has none any more."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
+    until((site / "held").exists)
+    yield job, (site / "let go").touch
+    (site / "let go").touch()
 
 
 def test_interruption_comes_too_late_for_a_job_that_is_being_delivered(delivering):
-    job, delivery = delivering
+    job, let_go = delivering
     job.latest_training_job.interrupt()
-    delivery.resume()
+    let_go()
     job.wait(logs=False)
     assert sorted(archived(job.model_data)) == ["algo-1", "algo-2"]
 
 
 def test_stop_does_not_cost_what_is_being_delivered(delivering):
-    job, delivery = delivering
+    job, let_go = delivering
     with ThreadPoolExecutor() as pool:
         stopping = pool.submit(job.stop)
         until(lambda: job.latest_training_job.describe().status == "Stopping")
-        delivery.resume()
+        let_go()
         stopping.result(30)
     assert job.latest_training_job.describe().status == "Completed"
     assert sorted(archived(job.model_data)) == ["algo-1", "algo-2"]
@@ -256,8 +261,11 @@ def test_stop_does_not_cost_what_is_being_delivered(delivering):
 def test_what_an_interrupted_run_left_does_not_go_on_beside_the_next(project, script, modelyard_home):
     text = """
 import os, subprocess, sys, time
-lasting = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
-child = subprocess.Popen([sys.executable, "-c", lasting], start_new_session=True)
+lasting = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(300)"
+)
+child = subprocess.Popen([sys.executable, "-c", lasting], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
 print("started", os.environ["SM_CURRENT_HOST"], child.pid, os.getppid(), flush=True)
 time.sleep(300)
 """
@@ -368,7 +376,7 @@ def test_a_host_that_mpirun_loses_fails_the_job(project, script, modelyard_home)
             daemon.kill()
     with pytest.raises(JobFailedError):
         job.wait(logs=False)
-    until(lambda: processes_of(modelyard_home) == [], 5)
+    until(lambda: processes_of(modelyard_home) == [])
 
 
 def test_an_interruption_is_heard_once(project, script, modelyard_home):
@@ -377,7 +385,8 @@ import os, signal, time
 path = os.path.join(os.environ["CHECKPOINTS"], "saved")
 def save(*_):
     print("asked to save", flush=True)
-    time.sleep(1)
+    while not os.path.exists(path + " now"):
+        time.sleep(0.02)
     open(path, "w").close()
     raise SystemExit
 signal.signal(signal.SIGTERM, save)
@@ -391,6 +400,7 @@ while not os.path.exists(path):
     until(lambda: "running" in log_of(job))
     for _ in range(3):
         job.latest_training_job.interrupt()
+    (project / "saved now").touch()
     job.wait(logs=False)
     assert len(re.findall("asked to save", log_of(job))) == 1
     assert len(re.findall("running", log_of(job))) == 2

@@ -6,13 +6,15 @@ Without ``RANK`` in the environment a host is one rank, as SageMaker's documenta
 # ruff: noqa: T201 - printing is how a training script reports
 
 import argparse
+import fcntl
 import gc
 import json
 import os
 import signal
+import stat
 import sys
+import termios
 import time
-import traceback
 from pathlib import Path
 
 import torch
@@ -87,6 +89,7 @@ def train(args, rank, world):
     parallel = DistributedDataParallel(model)
     for step in range(first, args.steps):
         if step == args.fail_step:
+            dist.barrier()  # What the steps before have left is there.
             fail(args, rank)
         inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(1000 * step + rank))
         loss = (parallel(inputs) - inputs.sum(1, keepdim=True)).square().mean()
@@ -100,19 +103,29 @@ def train(args, rank, world):
     return {"rank": rank, "world": world, "before": before, "after": parameters(model)}
 
 
+def wait_until_read(fd):
+    """Wait until a pipe is empty: what is in it has been read then, and the moment noted."""
+    deadline = time.monotonic() + 30  # Its reader may have gone.
+    while stat.S_ISFIFO(os.fstat(fd).st_mode) and time.monotonic() < deadline:
+        if not any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4))):
+            return
+        time.sleep(0.01)
+
+
 def main():
     args = options()
     torch.set_num_threads(1)
     rank, world = join()
     try:
         result = train(args, rank, world)
-    except Exception as error:
-        traceback.clear_frames(error.__traceback__)
-        raise
-    finally:
-        # torch's gloo may abort at exit where a DDP model outlives its process group.
-        gc.collect()
-        dist.destroy_process_group()
+    except Exception:  # noqa: BLE001 - as the interpreter
+        sys.excepthook(*sys.exc_info())
+        wait_until_read(2)
+        # The others find out now, and fail later than this one. Nor does gloo abort, as it may at exit.
+        os._exit(1)
+    # torch's gloo may abort at exit where a DDP model outlives its process group.
+    gc.collect()
+    dist.destroy_process_group()
     (args.model_dir / f"rank-{rank}.json").write_text(json.dumps(result), "utf-8")
     print(f"rank {rank} of {world} ends", file=sys.stderr, flush=True)
 

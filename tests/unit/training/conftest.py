@@ -12,7 +12,7 @@ import pytest
 from modelyard.training.supervisor import Outcome
 from modelyard.training.tails import Said
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a wait may take before its test fails: for slow machines, never used up on success."""
 
 
@@ -74,8 +74,16 @@ class Process:
         return self.popen.wait(PATIENCE)
 
     def wait_for(self, text):
-        """Wait until the program's standard output holds `text`, and return the output."""
-        return eventually(lambda: text in self.stdout and self.stdout, f"{text!r} in {self.stderr}")
+        """Wait until whole lines of the program's standard output hold `text`, and return these.
+
+        An unbuffered `print` writes the end of its line apart.
+        """
+        return eventually(lambda: text in (lines := self._lines) and lines, f"{text!r} in {self.stderr}")
+
+    @property
+    def _lines(self):
+        before, newline, _ = self.stdout.rpartition("\n")
+        return before + newline
 
 
 def eventually(condition, what):

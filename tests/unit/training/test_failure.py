@@ -619,18 +619,23 @@ def test_the_folder_of_the_record_is_made(tmp_path):
     assert (layout.failure.read_text(), layout.failure_log.read_text()) == ("it failed", "all")
 
 
-def test_the_failure_of_a_script_from_its_start_to_the_record(supervise, tmp_path):
+def test_the_failure_of_a_script_from_its_start_to_the_record(supervise, eventually, tmp_path):
     before = time.time()
     source = """
-import sys, time, traceback
+import os, sys, time, traceback
 try:
     raise ValueError("no data")
 except ValueError:
     traceback.print_exc()
+while not os.path.exists("go"):
+    time.sleep(0.01)
 time.sleep(1)
 sys.exit(5)
 """
-    outcome = supervise(source).outcome
+    run = supervise(source)
+    eventually(lambda: "ValueError: no data\n" in run.process.stderr, "what it raised has been read")
+    (tmp_path / "supervised-0" / "go").touch()
+    outcome = run.outcome
     said = failure.witness(outcome)
     failure.record(
         tmp_path / "failure", failure.reason("-c", outcome, tmp_path), said.text, failure.moment(said)

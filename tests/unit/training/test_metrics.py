@@ -5,6 +5,7 @@ import pytest
 
 from modelyard.core.metrics import read
 from modelyard.core.plans import MetricDefinition
+from modelyard.training import metrics
 from modelyard.training.metrics import Recorder
 
 
@@ -110,6 +111,18 @@ for step in range(4):
     assert values[-1] == 3.0
     assert {metric.host for metric in read(path)} == {"algo-1"}
     assert run.process.stdout.startswith("[algo-1] loss=0.5\n")
+
+
+def test_an_expression_is_not_given_up_where_this_process_is_held_up(found, monkeypatch):
+    search = metrics._values
+
+    def held_up(*arguments):
+        time.sleep(0.2)
+        return search(*arguments)
+
+    monkeypatch.setattr(metrics, "_values", held_up)
+    monkeypatch.setattr(metrics, "_LIMIT_SECONDS", 0.1)
+    assert found("loss=(.*)", b"loss=1\n") == [1.0]
 
 
 def test_an_expression_without_an_end_does_not_stop_the_supervisor(supervise, tmp_path):
