@@ -56,6 +56,7 @@ class Proxy(ThreadingHTTPServer):
     """Passes requests on to a service and notes them in ``seen``; used as a context manager."""
 
     daemon_threads = True
+    request_queue_size = 128  # As many as come at once, however late this process gets its turn.
 
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

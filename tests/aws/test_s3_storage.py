@@ -273,7 +273,8 @@ def test_a_small_object_that_breaks_off_is_read_on(storage, store, proxy, tmp_pa
 def test_a_body_that_stands_still_is_given_up_and_read_on(store, proxy, tmp_path):
     store.put({"small": LARGE[:MIB]})
     proxy.when(is_get, fault.stalled(1000))
-    S3Storage(timeout=0.5).download(f"s3://{store.bucket}/small", tmp_path / "into")
+    # The service may stand still, too, on a machine that does other things.
+    S3Storage(timeout=0.5, attempts=20).download(f"s3://{store.bucket}/small", tmp_path / "into")
     assert read_tree(tmp_path / "into") == {"small": LARGE[:MIB]}
 
 
@@ -579,6 +580,27 @@ def test_who_comes_second_with_a_large_file_does_not_overwrite(storage, store, p
     assert store.unfinished() == []
 
 
+@pytest.mark.parametrize("theirs", [LARGE, LARGE[::-1]], ids=["the same", "other content"])
+def test_an_upload_that_somebody_else_has_ended_is_looked_at_again(store, proxy, s3, large, theirs):
+    """Who uploads the same file at the same time goes on with the parts that are there, and is done first."""
+
+    def ended(handler, passed_on):
+        (upload,) = s3.list_multipart_uploads(Bucket=store.bucket)["Uploads"]
+        s3.abort_multipart_upload(Bucket=store.bucket, Key="large", UploadId=upload["UploadId"])
+        store.put({"large": theirs})
+        fault.refused(404, "NoSuchUpload")(handler, passed_on)
+
+    proxy.when(is_part, ended, after=1)
+    storage = S3Storage(part_size=PART, concurrency=1)
+    if theirs == LARGE:
+        assert storage.upload(large, f"s3://{store.bucket}/large") == f"s3://{store.bucket}/large"
+    else:
+        with pytest.raises(StorageError, match="large' is there already, with other content"):
+            storage.upload(large, f"s3://{store.bucket}/large")
+    assert store.get("large") == theirs
+    assert store.unfinished() == []
+
+
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_an_answer_that_is_lost_costs_nothing(storage, store, proxy, large, tmp_path, method):
     """The request is repeated by boto3 and finds what it has done itself."""
@@ -663,21 +685,32 @@ def test_an_upload_of_the_same_file_with_a_key_is_left_to_whoever_began_it(store
     assert left["ETag"] == part["ETag"]
 
 
-def test_an_uploader_that_is_killed_is_gone_on_from(storage, store, proxy, large):
-    """The second of the parts is answered by killing the one who sends it."""
+@pytest.fixture
+def uploader(store, proxy, large):
+    """A process that uploads a large file, part by part, once its standard input ends."""
     program = f"""
+    import sys
     from pathlib import Path
     from modelyard.plugins.storage.s3 import S3Storage
+    sys.stdin.read()
     S3Storage(part_size={PART}, concurrency=1).upload(Path({str(large)!r}), "s3://{store.bucket}/large")
     """
-    uploader = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], **pipes) as process:
+        yield process
+        process.kill()
+
+
+def test_an_uploader_that_is_killed_is_gone_on_from(storage, store, proxy, large, uploader):
+    """The second of the parts is answered by killing the one who sends it."""
 
     def killed(handler, passed_on):
         uploader.kill()
         handler.hang_up()
 
     proxy.when(lambda seen: is_part(seen) and seen.query["partNumber"] == "2", killed)
-    assert uploader.wait(60) == -9
+    uploader.communicate(timeout=60)
+    assert uploader.returncode == -9
     assert (store.keys(), store.unfinished()) == ([], ["large"])
     before = len(proxy.seen)
     storage.upload(large, f"s3://{store.bucket}/large")
@@ -686,16 +719,7 @@ def test_an_uploader_that_is_killed_is_gone_on_from(storage, store, proxy, large
     assert store.unfinished() == []
 
 
-def test_ctrl_c_leaves_nothing(store, proxy, large):
-    program = f"""
-    from pathlib import Path
-    from modelyard.plugins.storage.s3 import S3Storage
-    S3Storage(part_size={PART}, concurrency=1).upload(Path({str(large)!r}), "s3://{store.bucket}/large")
-    """
-    uploader = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stderr=subprocess.PIPE, text=True
-    )
-
+def test_ctrl_c_leaves_nothing(store, proxy, uploader):
     def interrupted(handler, passed_on):
         uploader.send_signal(signal.SIGINT)
         fault.whole(handler, passed_on)

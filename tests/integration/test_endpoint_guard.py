@@ -30,13 +30,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = 200 if (base / "loaded").exists() else 503  # Before the note, by which a test goes on.
         note("requests", body.decode())
         if attributes := self.headers["X-Amzn-SageMaker-Custom-Attributes"]:
             note("attributes", f'{attributes},{self.headers["X-Amzn-SageMaker-Inference-Id"]}')
         if body == b"bad":
             self.answer(415, b'{"error": "no codec"}')
         else:
-            self.answer(200 if (base / "loaded").exists() else 503, b"answer")
+            self.answer(status, b"answer")
 
     def answer(self, status, body):
         self.send_response(status)

@@ -76,10 +76,17 @@ def test_a_model_that_raises_is_an_invocation_error(live, double):
 
 
 def test_a_model_that_takes_too_long_is_an_invocation_error(live, double, backend):
-    ended = threading.Event()
-    double.endpoints[live.name].answer = lambda *_: (200, b"", JSON) if ended.wait(30) else None
+    came, ended = threading.Event(), threading.Event()
+
+    def waits(*_):
+        came.set()
+        ended.wait(30)
+        return 200, b"", JSON
+
+    double.endpoints[live.name].answer = waits
     with pytest.raises(InvocationError, match="no answer within 0.2 s") as it:
         asked(made(invoke_timeout=0.2).endpoint(live.name))
+    assert came.wait(30)  # It may be taken up after it was given up.
     ended.set()
     assert it.value.status == 504
     assert double.counts["InvokeEndpoint"] == 1

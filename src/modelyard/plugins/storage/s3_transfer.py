@@ -43,14 +43,17 @@ class Means:
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
         workers = max(1, min(self.concurrency, _MEMORY // (part_size or self.part_size)))
-        with ThreadPoolExecutor(workers, thread_name_prefix="modelyard-s3") as pool:
-            try:
-                for future in as_completed([pool.submit(call) for call in calls]):
-                    future.result()
-            except BaseException:
-                self.stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            with ThreadPoolExecutor(workers, thread_name_prefix="modelyard-s3") as pool:
+                try:
+                    for future in as_completed([pool.submit(call) for call in calls]):
+                        future.result()
+                except BaseException:
+                    self.stop.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        finally:
+            self.stop.clear()  # All of them have ended, and who knows what to do may try again.
 
     def go_on(self) -> None:
         """Raise `StorageError` where another thread's error, or Ctrl-C, has ended the transfer."""

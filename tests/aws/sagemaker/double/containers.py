@@ -5,13 +5,15 @@ import io
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -111,16 +113,10 @@ class Containers:
                 ),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
             )
             before, endpoint.end = endpoint.end, _both(endpoint.end, process.terminate)
-            for line in process.stdout:
-                endpoint.log(line.rstrip("\n"))
-                if found := _LISTENING.search(line):
-                    asked = (endpoint, int(found[1]), process, before)
-                    threading.Thread(target=_await_ping, args=asked).start()
-            process.wait()
-            process.stdout.close()
+            with process:
+                _look_after(endpoint, _Output(process.stdout), before)
         if endpoint.status == "Creating":
             endpoint.to(
                 "Failed",
@@ -183,17 +179,40 @@ def _both(first, second):
     return both
 
 
-def _await_ping(endpoint, port, process, end_the_one_before):
-    while process.poll() is None:
-        status, _, _ = _ask(port, "GET", "/ping")
-        if status == 200:
-            endpoint.answer = lambda body, kind, accept: _ask(
-                port, "POST", "/invocations", body, kind, accept
-            )
+class _Output:
+    """What a container prints, as far as it has come."""
+
+    def __init__(self, pipe):
+        self.has_ended = False
+        self._pipe = pipe.fileno()
+        self._rest = b""
+        os.set_blocking(self._pipe, False)
+
+    def lines(self, patience=0.0):
+        """Return the lines that have come since, or that come within so many seconds."""
+        select.select([self._pipe], [], [], patience)
+        with suppress(BlockingIOError):
+            while piece := os.read(self._pipe, 1 << 16):
+                self._rest += piece
+            self.has_ended = True
+            self._rest += b"\n"
+        *whole, self._rest = self._rest.split(b"\n")
+        return [line.decode() for line in whole]
+
+
+def _look_after(endpoint, output, end_the_one_before):
+    """Keep the log of a container until its end, and take it into service once it can answer."""
+    port, can_answer = 0, False
+    while not output.has_ended:
+        lines = output.lines(0.02)
+        endpoint.log(*lines)
+        port = port or next((int(found[1]) for found in map(_LISTENING.search, lines) if found), 0)
+        if port and not can_answer and _ask(port, "GET", "/ping")[0] == 200:
+            can_answer = True
+            endpoint.log(*output.lines())  # What it printed before that is in the log from the start.
+            endpoint.answer = partial(_ask, port, "POST", "/invocations")
             endpoint.to("InService")
             end_the_one_before()
-            return
-        threading.Event().wait(0.02)
 
 
 def _ask(port, method, path, body=None, kind="", accept=""):

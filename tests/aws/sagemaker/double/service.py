@@ -7,10 +7,12 @@ from functools import cache
 
 import boto3
 from tests.aws.sagemaker.double.shapes import faults, service
-from tests.aws.sagemaker.double.state import REGION, TERMINAL, Endpoint, Job, Streams, arn
+from tests.aws.sagemaker.double.state import REGION, Endpoint, Job, Streams, arn
 
 PAGE = 100
 """Log events on a page: few, so that every longer log has several."""
+UNREACHABLE = 503
+"""The status of what a container would have answered."""
 
 
 @cache
@@ -129,7 +131,10 @@ class Double:
         endpoint = self.endpoints.get(name)
         if endpoint is None or endpoint.status not in {"InService", "Updating"}:
             raise ServiceError("ValidationError", f"Endpoint {name} of account 123456789012 not found.")
-        status, answer, kind = endpoint.answer(body, content_type, accept)
+        asked = endpoint.answer
+        status, answer, kind = asked(body, content_type, accept)
+        if status == UNREACHABLE and endpoint.answer is not asked:  # New containers have come meanwhile.
+            status, answer, kind = endpoint.answer(body, content_type, accept)
         if status >= 400:
             text = answer.decode("utf-8", "replace")
             raise ServiceError(
@@ -172,13 +177,11 @@ class Double:
 
     def _StopTrainingJob(self, request):  # noqa: N802
         job = self._job(request)
-        if job.status in TERMINAL:
+        if not job.ask_to_stop():
             raise ServiceError(
                 "ValidationException",
                 f"The request was rejected because the training job is in status {job.status}.",
             )
-        if job.status != "Stopping":
-            job.ask_to_stop()
 
     def _ListTrainingJobs(self, request):  # noqa: N802
         found = [
@@ -240,7 +243,7 @@ class Double:
 
     def _DescribeEndpoint(self, request):  # noqa: N802
         endpoint = self._find(self.endpoints, "endpoint", request["EndpointName"])
-        return endpoint.described(self.configs.get(endpoint.config))
+        return endpoint.described(self.configs)
 
     def _UpdateEndpoint(self, request):  # noqa: N802
         endpoint = self._find(self.endpoints, "endpoint", request["EndpointName"])

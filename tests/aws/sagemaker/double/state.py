@@ -78,11 +78,15 @@ class Job:
         return f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}/output"
 
     def ask_to_stop(self):
-        """Take note of a request to stop."""
+        """Take note of a request to stop; tell whether the job has not ended."""
         with self._lock:
-            self.status = "Stopping"
-            self.to("Stopping", "Stopping the training job")
+            if self.status in TERMINAL:
+                return False
+            if self.status != "Stopping":
+                self.status = "Stopping"
+                self.to("Stopping", "Stopping the training job")
         self.stop_asked.set()
+        return True
 
     def _end(self, status, secondary, message):
         with self._lock:
@@ -135,19 +139,25 @@ class Endpoint:
         self.answer = lambda body, content_type, accept: (200, body, content_type)
         self.end = lambda: None
         self._streams = streams
+        self._lock = threading.Lock()
 
     def to(self, status, reason=None):
         """Go on to another state."""
-        self.status, self.reason, self.changed = status, reason, time.time()
-        if status == "InService":
-            self.config = self.wanted
+        with self._lock:
+            self.status, self.reason, self.changed = status, reason, time.time()
+            if status == "InService":
+                self.config = self.wanted
 
     def log(self, *lines):
         """Have the container print lines."""
         self._streams.write(f"/aws/sagemaker/Endpoints/{self.name}", "AllTraffic/i-0123", *lines)
 
-    def described(self, config):
-        """Return the answer of DescribeEndpoint."""
+    def described(self, configs):
+        """Return the answer of DescribeEndpoint. ``configs``: those that there are, by their names."""
+        with self._lock:
+            return self._described(configs.get(self.config))
+
+    def _described(self, config):
         answer = {
             "EndpointName": self.name,
             "EndpointArn": arn("endpoint", self.name),

@@ -1,12 +1,12 @@
 """The guard of an endpoint: one model server, which it takes into service once it is ready."""
 
+import os
 import signal
 import socket
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
@@ -15,9 +15,6 @@ from modelyard.core.handover import LISTEN_FD, clip
 from modelyard.core.layout import JobLayout
 from modelyard.core.listening import is_ready
 from modelyard.plugins.backends.local.guard import Guard, GuardSettings, how, recorded
-
-if TYPE_CHECKING:
-    import subprocess
 
 _LIVE = ("Creating", "InService", "Deleting")
 _POLL = 0.1
@@ -56,13 +53,11 @@ class EndpointGuard(Guard):
         """Start the server, leave the socket to it alone, and wait for its model beside the work."""
         signal.signal(signal.SIGHUP, lambda *_: self._reload())
         listen = self._settings.listen
-        server = self.spawn(
-            self._settings.argv, self._settings.base, {LISTEN_FD: str(listen)}, pass_fds=(listen,)
-        )
+        self.spawn(self._settings.argv, self._settings.base, {LISTEN_FD: str(listen)}, pass_fds=(listen,))
         # So that the socket closes with the server.
         with socket.socket(fileno=listen) as listening:
             address = listening.getsockname()[:2]
-        threading.Thread(target=self._await_readiness, args=(server, address), daemon=True).start()
+        threading.Thread(target=self._await_readiness, args=(address,), daemon=True).start()
 
     def is_over(self) -> bool:
         """Tell whether the server has ended."""
@@ -88,7 +83,7 @@ class EndpointGuard(Guard):
             return clip(text)
         return f"the model server ended with {how(self._programs[0].returncode)}"
 
-    def _await_readiness(self, server: "subprocess.Popen[bytes]", address: tuple[str, int]) -> None:
+    def _await_readiness(self, address: tuple[str, int]) -> None:
         """Ask until the server answers 200: it listens already, and says 503 until its model is loaded.
 
         A server whose model cannot be loaded ends by itself.
@@ -102,7 +97,9 @@ class EndpointGuard(Guard):
             time.sleep(_POLL)
         if not self._stopped_because:
             self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
-            server.kill()
+            # By the main thread: a look at the server's end from here would hide that end from it.
+            self._kill_at = time.monotonic()
+            os.kill(os.getpid(), signal.SIGCHLD)
 
 
 if __name__ == "__main__":

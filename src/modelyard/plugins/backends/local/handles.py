@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ _MOST_OF_A_HEADER = 1024
 """Characters, on SageMaker."""
 _ENDED_WITHIN = 15.0
 """Seconds beyond those that the script or the server has."""
+_SAID_WITHIN = 5.0
+"""Seconds for a guard to say of a server that has ended why."""
 
 
 def described(record: Record) -> JobDescription:
@@ -245,9 +248,23 @@ class LocalEndpointHandle:
             said = f"no answer within {self._timeout:g} s"
             raise InvocationError(self.name, 504, said, self._see_log()) from error
         except urllib3.exceptions.HTTPError as error:
-            description = self.describe()
-            reason = description.reason or f"it cannot be reached: {error}"
+            reason = self._last_words() or f"it cannot be reached: {error}"
             raise EndpointFailedError(self.name, reason, self._see_log()) from error
+
+    def _last_words(self) -> str:
+        """Return why the endpoint has ended; waits for its guard to say so where nobody listens any more."""
+        deadline = time.monotonic() + _SAID_WITHIN
+        while not (description := self.describe()).status.is_terminal and time.monotonic() < deadline:
+            if self._is_listened_at():
+                break
+            time.sleep(_POLL)
+        return description.reason
+
+    def _is_listened_at(self) -> bool:
+        details = self._records.get(self._id).details
+        with contextlib.suppress(OSError), socket.create_connection((details["host"], details["port"]), 1.0):
+            return True
+        return False
 
     def _has_come_into_service(self, since: float) -> bool:
         """Wait for an endpoint that is being created; tell whether it came into service after `since`."""

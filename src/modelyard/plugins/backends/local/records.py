@@ -24,6 +24,9 @@ from modelyard.core.errors import StorageError
 from modelyard.core.layout import JobLayout
 from modelyard.plugins.backends.local.home import private_dir
 
+_BUSY_SECONDS = 60.0
+"""How long to wait for the others who write: each needs a moment, and a disk may let many wait."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -76,6 +79,10 @@ class Record:
         return self.folder / LOG
 
 
+class RecordGoneError(StorageError):
+    """A record was taken back: what it was of could not be started."""
+
+
 class Records:
     """The records below one home folder."""
 
@@ -91,7 +98,7 @@ class Records:
             return None
         with self._database() as database:
             row = _newest(database, kind, name)
-        return self._reconciled(row) if row else None
+        return next(self._all_reconciled([row] if row else []), None)
 
     def all(self, kind: str) -> tuple[Record, ...]:
         """Return every record of a kind, the oldest first, reconciled with what still lives."""
@@ -99,15 +106,15 @@ class Records:
             return ()
         with self._database() as database:
             rows = database.execute("SELECT * FROM records WHERE kind = ? ORDER BY id", (kind,)).fetchall()
-        return tuple(self._reconciled(_record(row)) for row in rows)
+        return tuple(self._all_reconciled(map(_record, rows)))
 
     def get(self, record_id: int) -> Record:
-        """Return the record with that id, as it is written."""
+        """Return the record with that id, as it is written. Raises `RecordGoneError`."""
         with self._database() as database:
             return _by_id(database, record_id)
 
     def current(self, record_id: int) -> Record:
-        """Return the record with that id, reconciled with what still lives."""
+        """Return the record with that id, reconciled with what still lives. Raises `RecordGoneError`."""
         return self._reconciled(self.get(record_id))
 
     # -- writing -------------------------------------------------------------------------------
@@ -151,7 +158,10 @@ class Records:
     def move(
         self, record_id: int, to: str, *, since: Iterable[str], reason: str = "", **details: object
     ) -> Record:
-        """Change the state to `to` if it is one of `since` now; return the record as it then is."""
+        """Change the state to `to` if it is one of `since` now; return the record as it then is.
+
+        Raises `RecordGoneError`.
+        """
         allowed = tuple(since)
         with self._database(durable=to in _TERMINAL) as database:
             database.execute("BEGIN IMMEDIATE")
@@ -187,6 +197,12 @@ class Records:
 
     # -- what still lives ----------------------------------------------------------------------
 
+    def _all_reconciled(self, found: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records reconciled, without those that were taken back since they were read."""
+        for record in found:
+            with contextlib.suppress(RecordGoneError):
+                yield self._reconciled(record)
+
     def _reconciled(self, record: Record) -> Record:
         """Return the record; Failed if it should be running and nobody holds its lease."""
         if record.is_terminal or lease_is_held(record.folder):
@@ -219,7 +235,7 @@ class Records:
             self._create()
         try:
             with contextlib.closing(
-                sqlite3.connect(self._file, timeout=10, isolation_level=None)
+                sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None)
             ) as connection:
                 connection.row_factory = sqlite3.Row
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -312,7 +328,10 @@ def _newest(database: sqlite3.Connection, kind: str, name: str) -> Record | None
 
 
 def _by_id(database: sqlite3.Connection, record_id: int) -> Record:
-    return _record(database.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone())
+    row = database.execute("SELECT * FROM records WHERE id = ?", (record_id,)).fetchone()
+    if row is None:
+        raise RecordGoneError("it was being started, which has failed: there is none of that name any more")
+    return _record(row)
 
 
 def _record(row: sqlite3.Row) -> Record:

@@ -69,6 +69,13 @@ def eventually(holds):
         time.sleep(0.01)
 
 
+def has_ended(process):
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # It was reaped between the two.
+        return True
+
+
 # -- the order of the files --------------------------------------------------------------------
 
 
@@ -329,7 +336,7 @@ sys.stdin.read()
         feeder = psutil.Process(int(process.stdout.readline()))
         assert job.read("train_0") == IN_ORDER
         process.kill()
-    eventually(lambda: not feeder.is_running() or feeder.status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: has_ended(feeder))
 
 
 # -- how the data moves ------------------------------------------------------------------------

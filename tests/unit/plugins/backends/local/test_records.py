@@ -15,7 +15,7 @@ from collections import Counter
 
 import pytest
 
-from modelyard.plugins.backends.local.records import Records, lease_is_held, mirror
+from modelyard.plugins.backends.local.records import RecordGoneError, Records, lease_is_held, mirror
 
 LIVE = ("InProgress", "Stopping")
 
@@ -154,6 +154,25 @@ def test_a_discarded_name_is_free(records, held):
     shutil.rmtree(record.folder)
     assert records.find("job", "one") is None
     held(records.add("job", "one", "InProgress", "{}"))
+
+
+def test_what_is_taken_back_while_others_look_is_not_there(records, held, monkeypatch):
+    """Its folder, with the lease, is removed first: another process may see it without."""
+    from modelyard.plugins.backends.local import records as module
+
+    both = [held(records.add(kind, "one", "X", "{}")) for kind in ("endpoint", "job")]
+    taken = {record.folder: record for record in both}
+    kept = records.move(held(records.add("job", "kept", "X", "{}")).id, "Completed", since="X")
+
+    def taken_back(folder):
+        records.discard(taken[folder])
+        return False
+
+    monkeypatch.setattr(module, "lease_is_held", taken_back)
+    assert records.find("endpoint", "one") is None
+    assert records.all("job") == (kept,)
+    with pytest.raises(RecordGoneError, match="was being started, which has failed"):
+        records.current(both[0].id)
 
 
 def test_a_folder_of_lost_records_holds_its_name_and_is_left_alone(records, held):
