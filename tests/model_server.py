@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 ECHO = """
 def model_fn(model_dir): return None

@@ -196,11 +196,13 @@ def test_the_files_of_a_model_go_with_its_last_worker(modelyard, serve, model, t
         return [Path(folder, "weights.json") for folder, _, names in walked if "weights.json" in names]
 
     def is_alone(factor):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # Gone, or not yet written.
             return [json.loads(file.read_text()) for file in unpacked()] == [{"factor": factor}]
 
     archive = pack(model)
-    server = serve(archive.name)
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        server = serve(archive.name, stderr=file)
     url = address(server)
     for factor in (5.0, 7.0):
         retrain(model, factor)
@@ -209,15 +211,16 @@ def test_the_files_of_a_model_go_with_its_last_worker(modelyard, serve, model, t
         until(lambda factor=factor: is_alone(factor))
         assert json.loads(modelyard("predict", url, "rows.json")) == [2 * factor, 3 * factor]
     # What is given up goes, and what is served stays, however often.
-    for content in ("no weights", "none at all"):
+    for given_up, content in enumerate(("no weights", "none at all"), 1):
         (model / "weights.json").write_text(content)
         pack(model)
         server.send_signal(signal.SIGHUP)
-        until(lambda: len(unpacked()) == 2)
+        until(lambda given_up=given_up: log.read_text().count("the old one is served on") == given_up)
         until(lambda: len(unpacked()) == 1)
         assert json.loads(modelyard("predict", url, "rows.json")) == [14.0, 21.0]
     archive.write_bytes(b"no archive")
     server.send_signal(signal.SIGHUP)
+    until(lambda: log.read_text().count("the old one is served on") == 3)
     assert json.loads(modelyard("predict", url, "rows.json")) == [14.0, 21.0]
     (own,) = (tmp_path / "scratch").glob("modelyard-serve-*")
     until(lambda: len(list(own.iterdir())) == 1)

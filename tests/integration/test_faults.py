@@ -158,6 +158,7 @@ def test_a_killed_model_server_fails_the_endpoint(serving, local):
         Predictor("serves")
 
 
+@pytest.mark.timeout(300)
 def test_fifty_parallel_deploys_have_fifty_ports(project, modelyard_home, local):
     (project / "src" / "weights.json").write_text('{"factor": 3}')
     model = PyTorchModel(project / "src", entry_point="inference.py", source_dir=project / "src")

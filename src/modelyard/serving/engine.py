@@ -353,9 +353,9 @@ class Engine:
         return goes_on and not loaded.watch.is_lost
 
     def _run_batch(self, batcher: Batcher) -> None:
-        size = batcher.run(self._interrupter)
         if self._observer:
-            self._observer.batch(size)
+            self._observer.batch(batcher.next_size)  # Before any of it is answered.
+        batcher.run(self._interrupter)
         self._send()
 
     def _do(self, job: _Job, loaded: LoadedModel) -> None:

@@ -195,6 +195,25 @@ class Server:
         with socket.create_connection(self.address, PATIENCE) as sock:
             yield Client(sock)
 
+    @contextlib.contextmanager
+    def at_once(self, data):
+        """Give a client that has sent this when the server first sees its connection."""
+        entered, go_on = threading.Event(), threading.Event()
+
+        def stand_still():
+            entered.set()
+            go_on.wait(PATIENCE)
+
+        self._loop.call_soon_threadsafe(stand_still)
+        assert entered.wait(PATIENCE)
+        try:
+            with self.client() as client:
+                client.send(data)
+                go_on.set()
+                yield client
+        finally:
+            go_on.set()
+
     def ask(self, *data):
         """Send this to the server, close our side, and return the answers until it closes its own."""
         with self.client() as client:

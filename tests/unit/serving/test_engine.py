@@ -66,6 +66,17 @@ async def until(condition, engine=None):
             engine.tick(time.monotonic())
 
 
+async def hurried(engine, request, seconds=0.1):
+    """Have a request answered that has less time than the others: so many seconds."""
+    answer = asyncio.ensure_future(engine.handle(request))
+    await asyncio.sleep(0)  # It has been submitted, and the model's thread does not know it yet.
+    job = next(reversed(engine._jobs))
+    assert job.request is request
+    assert not engine._inbox
+    job.deadline = time.monotonic() + seconds
+    return answer
+
+
 def echo(request):
     return Response(request.body)
 
@@ -202,14 +213,13 @@ def loop_for_ever(request):
 
 def test_a_request_that_takes_too_long_is_ended_and_harms_no_other(run, caplog):
     async def use(engine):
-        slow = asyncio.ensure_future(engine.handle(Request(b"for ever")))
-        await asyncio.sleep(0.15)
+        slow = await hurried(engine, Request(b"for ever"))
         behind = asyncio.ensure_future(engine.handle(Request(b"behind")))
         await until(lambda: slow.done() and behind.done(), engine)
         assert engine.state is State.READY
         return slow.result(), behind.result()
 
-    slow, behind = run(loop_for_ever, use, request_timeout=0.3)
+    slow, behind = run(loop_for_ever, use)
     assert code(slow) == (504, "timeout")
     assert behind.body == b"behind"
 
@@ -232,24 +242,29 @@ def test_a_model_that_swallows_every_exception_is_ended_all_the_same(run):
 
 
 def test_a_model_that_does_not_come_back_is_given_up(run):
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def handler(request):
+        begun.set()
         release.wait(PATIENCE)  # In one call, into which nothing can be raised.
         return Response(b"")
 
     async def use(engine):
-        stuck = asyncio.ensure_future(engine.handle(Request(b"")))
-        await until(stuck.done, engine)
+        stuck = await hurried(engine, Request(b""), seconds=0)
+        await until(begun.is_set)
+        now = time.monotonic()
+        engine.tick(now)
         behind = asyncio.ensure_future(engine.handle(Request(b"")))
         await asyncio.sleep(0)
-        engine.tick(time.monotonic() + 1.1)  # It was interrupted before that.
-        answers = stuck.result(), await behind, await engine.handle(Request(b""))
+        engine.tick(now + 0.9)
+        assert engine.state is State.READY
+        engine.tick(now + 1.1)
+        answers = await stuck, await behind, await engine.handle(Request(b""))
         assert engine.state is State.HUNG
         release.set()
         return answers
 
-    answers = run(handler, use, request_timeout=1.2)
+    answers = run(handler, use)
     assert [code(answer) for answer in answers] == [(504, "timeout"), (503, "hung"), (503, "unavailable")]
 
 
@@ -344,7 +359,7 @@ def test_what_kept_the_model_from_being_loaded_is_not_for_clients(run, caplog):
 
 def test_an_answer_in_pieces_that_comes_too_late_is_closed_on_the_models_thread(run):
     closed = []
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def pieces():
         try:
@@ -355,12 +370,13 @@ def test_an_answer_in_pieces_that_comes_too_late_is_closed_on_the_models_thread(
     def handler(request):
         made = pieces()
         next(made)
+        begun.set()
         release.wait(PATIENCE)
         return Response(b"", chunks=made)
 
     async def use(engine):
         slow = asyncio.ensure_future(engine.handle(Request(b"")))
-        await until(lambda: engine.in_flight and engine.state is State.READY)
+        await until(begun.is_set)
         engine._end(next(iter(engine._jobs)), Response(b"", status=504))
         release.set()
         await until(lambda: closed)
@@ -513,6 +529,27 @@ def test_what_has_queued_up_is_a_batch(run, is_async):
     assert observer.batches == [1, 4, 2]
 
 
+def test_who_has_an_answer_has_been_counted(run):
+    seen = []
+
+    class Noting(Doubler):
+        def __call__(self, request):
+            answer = super().__call__(request)
+            seen.append(answer.body)
+            return answer
+
+    class Counting(Observed):
+        def batch(self, size):
+            seen.append(size)
+
+    async def use(engine):
+        await asyncio.gather(*ask(engine, 1, 2))
+
+    model = Noting(2)
+    run(model, use, batcher=model.batcher, observer=Counting())
+    assert seen == [2, b"2", b"4"]
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_batch_may_be_waited_for(run, is_async):
     model = Doubler(3, delay=PATIENCE)
@@ -594,25 +631,22 @@ def test_what_cannot_be_read_is_in_no_batch(run):
 
 
 def test_of_a_batch_that_takes_too_long_only_those_are_ended_whose_time_is_over(run, caplog):
-    release = threading.Event()
-
     class Slow(Doubler):
         def many(self, values, contexts):
             self.calls.append(tuple(values))
-            while len(values) > 1 and not release.is_set():
+            while len(values) > 1:
                 time.sleep(0.001)
             return values
 
     model = Slow(2, delay=PATIENCE)
 
     async def use(engine):
-        early = ask(engine, 1)
-        await asyncio.sleep(0.2)
-        late = ask(engine, 2)
-        await until(lambda: early[0].done() and late[0].done(), engine)
-        return early[0].result(), late[0].result()
+        early = await hurried(engine, Request(b"1"), seconds=0.5)
+        (late,) = ask(engine, 2)
+        await until(lambda: early.done() and late.done(), engine)
+        return early.result(), late.result()
 
-    early, late = run(model, use, batcher=model.batcher, request_timeout=0.3)
+    early, late = run(model, use, batcher=model.batcher)
     assert code(early) == (504, "timeout")
     assert late.body == b"2"
     assert model.calls == [(1, 2), (2,)]

@@ -45,7 +45,8 @@ class Watched(Protocol):
 class Watch:
     """Looks at one connection once in a while, whether anything has happened, or for how long nothing.
 
-    So a limit is met up to a look late, and no timer is set or taken back for a request.
+    So a limit is met up to a look late, and no timer is set or taken back for a request. What counts is the
+    looks: while this process does not run, or the machine sleeps, nobody can see what a client has sent.
     """
 
     def __init__(self, watched: Watched, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,7 +63,7 @@ class Watch:
         }
         self._tick = min(1.0, min(self._patience.values()) / 4)
         self._seen = watched.progress()
-        self._since = loop.time()
+        self._looks = 0
         self._timer = loop.call_later(self._tick, self._look)
 
     def stop(self) -> None:
@@ -71,10 +72,12 @@ class Watch:
 
     def _look(self) -> None:
         self._timer = self._loop.call_later(self._tick, self._look)
-        seen, now = self._watched.progress(), self._loop.time()
+        seen = self._watched.progress()
         if seen != self._seen:
-            self._seen, self._since = seen, now
-        elif now - self._since >= self._patience[seen[0]]:
+            self._seen, self._looks = seen, 0
+            return
+        self._looks += 1
+        if self._looks * self._tick >= self._patience[seen[0]]:
             self._watched.expire(seen[0])
 
 

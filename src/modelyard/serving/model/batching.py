@@ -75,21 +75,25 @@ class Batcher:
         """Whether the requests that wait make a whole batch."""
         return len(self._waiting) >= self._size
 
+    @property
+    def next_size(self) -> int:
+        """How many requests the next batch has."""
+        return min(len(self._waiting), self._size)
+
     def due_in(self) -> float | None:
         """Return in how many seconds a batch must be run, full or not; None where nobody waits."""
         if not self._waiting:
             return None
         return max(0.0, self._waiting[0].since + self._delay - time.monotonic())
 
-    def run(self, interrupter: Interrupter) -> int:
-        """Predict for those who wait, and let them go on; return how many they were."""
+    def run(self, interrupter: Interrupter) -> None:
+        """Predict for those who wait, and let them go on."""
         batch, self._waiting = self._waiting[: self._size], self._waiting[self._size :]
         if not self._together(batch, interrupter):
             for waiting in batch:
                 self._alone(waiting, interrupter)
         for waiting in batch:
             waiting.stack.go_on()
-        return len(batch)
 
     def _together(self, batch: list[_Waiting], interrupter: Interrupter) -> bool:
         """Predict for the whole batch; tell whether that went well."""

@@ -199,17 +199,33 @@ def render(accept: str = "", registry: "CollectorRegistry | None" = None) -> tup
     `accept`: for Prometheus's own text or OpenMetrics; `registry`: what is shown where there is no
     folder. Takes some milliseconds per worker.
     """
-    from prometheus_client import REGISTRY, CollectorRegistry, multiprocess
+    from prometheus_client import REGISTRY, CollectorRegistry
 
     encode, content_type = _encoder(accept)
     folder = _shared_folder()
     if folder is None:
         return encode(registry or REGISTRY), content_type
     shared = CollectorRegistry()
-    collector: Any = multiprocess.MultiProcessCollector  # untyped
-    collector(shared, str(folder))
+    shared.register(_Collector(folder))
     with _locked(folder, fcntl.LOCK_SH):
         return encode(shared), content_type
+
+
+class _Collector:
+    """Sums over the files of a folder, without those that a worker has made and not yet filled.
+
+    Prometheus's own collector fails at such a file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Any:
+        """Return the sums over all files."""
+        from prometheus_client import multiprocess
+
+        collector: Any = multiprocess.MultiProcessCollector  # untyped
+        return collector.merge([str(path) for path in self._folder.glob("*.db") if path.stat().st_size])
 
 
 def _encoder(accept: str) -> tuple[Any, str]:

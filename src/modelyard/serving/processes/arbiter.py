@@ -32,7 +32,7 @@ _SILENT_SECONDS = 0.5
 _ABORT_SECONDS = 0.5
 _ATTEMPTS = 2
 """How often a worker that dies while it loads the first model is tried again."""
-_WITHDRAW_SECONDS = 1.0
+_WITHDRAW_SECONDS = 5.0
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = get_logger(__name__)

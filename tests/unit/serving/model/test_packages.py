@@ -221,9 +221,9 @@ def left_behind(tmp_path):
     """Return the processes that pip or its build have left running."""
     return [
         process
-        for process in psutil.process_iter(["environ"])
+        for process in psutil.process_iter(["environ", "status"])
         if (process.info["environ"] or {}).get("HOME") == str(tmp_path)
-        and process.status() != psutil.STATUS_ZOMBIE
+        and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
 
 

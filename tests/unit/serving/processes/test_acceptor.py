@@ -7,8 +7,15 @@ import socket
 import pytest
 import uvloop
 
+from modelyard.serving.processes import acceptor
 from modelyard.serving.processes.acceptor import Acceptor
 from modelyard.serving.processes.board import Board, Phase
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """Have workers count on each other, however long this process does not come to run."""
+    monkeypatch.setattr(acceptor, "PATIENCE", 1000.0)
 
 
 class Worker:
