@@ -19,6 +19,7 @@ def name_of(page):
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=name_of)
 def test_the_code_of_a_page_runs(page, tmp_path, modelyard_home):
     blocks = BLOCK.findall(page.read_text())
@@ -40,7 +41,7 @@ def test_the_code_of_a_page_runs(page, tmp_path, modelyard_home):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -63,10 +63,11 @@ def test_a_program_with_only_the_packages_name_replaced(prepared, folder, progra
     check_account(prepared)
 
 
+@pytest.mark.timeout(300)
 def test_a_program_as_it_is(prepared, folder):
     """In a process of its own, which asks the service as often as AWS's may be asked."""
     (notebook,) = (program for program in PROGRAMS if program.stem == "notebook")
     (folder / "program.py").write_bytes(notebook.read_bytes())
     command = [sys.executable, "-m", "modelyard.compat.sagemaker", "program.py"]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=280)
     check_account(prepared)

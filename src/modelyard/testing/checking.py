@@ -143,14 +143,18 @@ class _Process:
         """Yield what comes through the pipe, until the process has ended or has been silent too long."""
         buffer = b""
         deadline = time.monotonic() + self._patience
-        while time.monotonic() < deadline:
-            has_ended = self._process.poll() is not None
-            ready, _, _ = select.select([self._pipe], [], [], 0 if has_ended else _GLANCE)
+        while True:
+            # Looked at before the pipe: what was said in time may be read late.
+            is_late, has_ended = time.monotonic() >= deadline, self._process.poll() is not None
+            ready, _, _ = select.select([self._pipe], [], [], 0 if has_ended or is_late else _GLANCE)
             if not ready and not has_ended:
+                if is_late:
+                    return
                 continue
             data = os.read(self._pipe, 65536) if ready else b""
             if not data:
-                self._process.wait(max(0.0, deadline - time.monotonic()))
+                with contextlib.suppress(subprocess.TimeoutExpired):  # What has closed its pipe may live on.
+                    self._process.wait(max(_GLANCE, deadline - time.monotonic()))
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from modelyard.testing.recording import RecordingBackend
 
 _HOME = "MODELYARD_HOME"
-_SURVIVAL_SECONDS = 10.0
+_SURVIVAL_SECONDS = 30.0
 
 
 @pytest.fixture
