@@ -558,9 +558,11 @@ def _asking(server, sleep):
 
     asking = threading.Thread(target=ask)
     asking.start()
-    until(begun.exists)
-    yield outcomes
-    asking.join(PATIENCE)
+    try:
+        until(begun.exists)
+        yield outcomes
+    finally:
+        asking.join(PATIENCE)
 
 
 def test_a_request_that_is_being_answered_has_its_time(server):

@@ -1,4 +1,4 @@
-"""Where an endpoint is: a socket that listens, and whether the server behind it is ready."""
+"""Where programs listen: an endpoint's socket, ports at which hosts meet, whether a server is ready."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +16,8 @@ _GIVEN_OUT = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST_GIVEN_OUT = 32768
 _FIRST_TAKEN = 10000
 _TRIES = 100
+_TOO_FEW = 100
+"""Ports to choose from."""
 
 
 def listen(host: str, port: int) -> "socket.socket":
@@ -41,10 +43,10 @@ def free_port(*, count: int = 1) -> int:
 
     ports = range(_FIRST_TAKEN, max(_FIRST_TAKEN, _first_given_out() - count))
     for _ in range(_TRIES):
-        port = ports[secrets.randbelow(len(ports))] if len(ports) >= _TRIES else _any_port()
+        port = ports[secrets.randbelow(len(ports))] if len(ports) >= _TOO_FEW else _any_port()
         if _are_free(range(port, port + count)):
             return port
-    raise InvalidPlanError(f"no {count} neighbouring ports are free on this machine")
+    raise InvalidPlanError(f"no port is free on this machine with the {count - 1} after it")
 
 
 def _first_given_out() -> int:

@@ -13,7 +13,7 @@ from types import FrameType
 from modelyard.core.plans import MetricDefinition
 
 _LIMIT_SECONDS = 1.0
-"""What one expression may take for one read of the log, some thousand lines at most."""
+"""Seconds of the CPU that one expression may take for one read of the log, some thousand lines at most."""
 
 
 class _TooSlowError(Exception):

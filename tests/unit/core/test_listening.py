@@ -79,7 +79,7 @@ def test_ports_whose_neighbours_are_taken_are_not_free(monkeypatch):
         port = taken.getsockname()[1]
         monkeypatch.setattr(module, "_first_given_out", lambda: 0)
         monkeypatch.setattr(module, "_any_port", lambda: port - 1)
-        with pytest.raises(InvalidPlanError, match="no 2 neighbouring ports are free on this machine"):
+        with pytest.raises(InvalidPlanError, match="no port is free on this machine with the 1 after it"):
             free_port(count=2)
 
 

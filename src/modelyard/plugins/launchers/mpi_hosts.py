@@ -44,6 +44,7 @@ CLUSTER = "MODELYARD_MPI_CLUSTER"
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _ANSWER_SECONDS = 60.0
+"""For a worker to say that it knows how mpirun ended: a network that is lost takes half a minute."""
 _KILL_SECONDS = 3.0
 _LAST_WORDS_SECONDS = 1.0
 _REPORT_BYTES = 64 * 1024
@@ -263,7 +264,10 @@ def join(name: str) -> int:
             if sock.fileno() in ready:
                 if not (data := sock.recv(64 * 1024)):
                     return 0
-                _write_all(1, data)
+                try:
+                    _write_all(1, data)
+                except BrokenPipeError:  # Who called has gone, and wants no answer.
+                    return 0
             if 0 in ready:
                 if not (data := os.read(0, 64 * 1024)):
                     return 0

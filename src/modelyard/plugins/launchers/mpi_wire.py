@@ -8,7 +8,6 @@ Otherwise ssh, or the agent that stands for it, reaches the worker and vouches f
 import contextlib
 import json
 import os
-import select
 import socket
 import struct
 import sys
@@ -136,9 +135,12 @@ class Channel:
 
     def has_hung_up(self) -> bool:
         """Tell whether the other side has gone, without a wait."""
-        watched = select.poll()
-        watched.register(self._socket, select.POLLRDHUP)
-        return bool(watched.poll(0))
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def check_user(self) -> None:
         """Refuse a peer on a Unix socket that is another user, root excepted. Raises `HostError`."""

@@ -52,8 +52,10 @@ class Means:
                     self.stop.set()
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-        finally:
-            self.stop.clear()  # All of them have ended, and who knows what to do may try again.
+        except Exception:
+            # All have ended, and who knows what to do may try again. After a second Ctrl-C they have not.
+            self.stop.clear()
+            raise
 
     def go_on(self) -> None:
         """Raise `StorageError` where another thread's error, or Ctrl-C, has ended the transfer."""

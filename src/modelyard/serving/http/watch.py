@@ -45,8 +45,8 @@ class Watched(Protocol):
 class Watch:
     """Looks at one connection once in a while, whether anything has happened, or for how long nothing.
 
-    So a limit is met up to a look late, and no timer is set or taken back for a request. What counts is the
-    looks: while this process does not run, or the machine sleeps, nobody can see what a client has sent.
+    So a limit is met up to a look late, and no timer is set or taken back for a request. Looks are counted,
+    not seconds: what this process is late itself, or sleeps through, is not held against a client.
     """
 
     def __init__(self, watched: Watched, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:

@@ -32,7 +32,8 @@ _SILENT_SECONDS = 0.5
 _ABORT_SECONDS = 0.5
 _ATTEMPTS = 2
 """How often a worker that dies while it loads the first model is tried again."""
-_WITHDRAW_SECONDS = 5.0
+_WITHDRAW_SECONDS = 3.0
+"""With the time to drain less than the 30 s after which SageMaker kills."""
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _log = get_logger(__name__)

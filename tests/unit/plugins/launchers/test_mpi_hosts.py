@@ -221,6 +221,23 @@ def test_a_lost_worker_is_named_though_its_agent_does_not_know_yet(program, clus
     assert master.returncode == 1
 
 
+@linux_only
+def test_the_other_hosts_fail_too_where_mpirun_takes_a_loss_for_success(program, cluster):
+    cluster = cluster._replace(
+        names=["algo-1", "algo-2", "algo-3"], addresses=["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+    )
+    lost, other = (program("serve", cluster._replace(name=name).to_json()) for name in cluster.workers)
+    master = lead(program, cluster, f"echo $$; {REACH} 'echo $$; exec sleep 300' 2>&1; exit 0")
+    mpirun, started = (int(master.stdout.readline()) for _ in range(2))
+    master.send_signal(signal.SIGSTOP)
+    wait_until(lambda: state(master.pid) == "T")
+    os.killpg(lost.pid, signal.SIGKILL)
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: state(mpirun) == "Z")
+    master.send_signal(signal.SIGCONT)
+    assert (master.wait(LIMIT), other.wait(LIMIT)) == (1, 1)
+
+
 class TestAlone:
     def test_a_worker_whose_master_does_not_come_says_so(self, program, cluster):
         worker = serve(program, cluster._replace(timeout=0.2))

@@ -97,7 +97,8 @@ class EndpointGuard(Guard):
             time.sleep(_POLL)
         if not self._stopped_because:
             self._stopped_because = f"the model was not loaded within {self._settings.startup_timeout:g} s"
-            # By the main thread: a look at the server's end from here would hide that end from it.
+            # The main thread kills: `Popen.kill` looks whether the server has ended, and of two threads
+            # that look, one sees nothing.
             self._kill_at = time.monotonic()
             os.kill(os.getpid(), signal.SIGCHLD)
 

@@ -98,7 +98,7 @@ class Records:
             return None
         with self._database() as database:
             row = _newest(database, kind, name)
-        return next(self._all_reconciled([row] if row else []), None)
+        return next(self._all_reconciled(filter(None, [row])), None)
 
     def all(self, kind: str) -> tuple[Record, ...]:
         """Return every record of a kind, the oldest first, reconciled with what still lives."""

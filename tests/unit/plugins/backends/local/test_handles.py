@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 
 import pytest
 
@@ -57,3 +58,12 @@ def test_a_guard_that_says_nothing_is_not_waited_for_long(records, endpoint, mon
     listening.close()
     monkeypatch.setattr(handles, "_SAID_WITHIN", 0.0)
     assert ask(records, record).startswith("it cannot be reached: ")
+
+
+def test_an_endpoint_that_still_listens_is_not_waited_for(records, endpoint, monkeypatch):
+    record, listening = endpoint
+    monkeypatch.setattr(handles.time, "sleep", lambda _: pytest.fail("it has waited"))
+    hanging_up = threading.Thread(target=lambda: listening.accept()[0].close())
+    hanging_up.start()
+    assert ask(records, record).startswith("it cannot be reached: ")
+    hanging_up.join()
