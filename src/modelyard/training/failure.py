@@ -174,7 +174,9 @@ def _who(program: str, outcome: Outcome, said: Said, first: RankFailure | None) 
 def _how(outcome: Outcome, first: RankFailure | None, ended_by: int) -> str:
     if not ended_by:
         return f"exited with code {exit_code(outcome, first)}"
-    hint = " (often: out of memory)" if ended_by == signal.SIGKILL and not outcome.stopped else ""
+    # A rank that a tool names failed first: a stop that came meanwhile is for what another host lost with it.
+    by_us = outcome.stopped and not first
+    hint = " (often: out of memory)" if ended_by == signal.SIGKILL and not by_us else ""
     return f"was killed by {signal_name(ended_by)}{hint}"
 
 

@@ -266,6 +266,14 @@ def test_sigkill_of_a_job_that_was_stopped_does_not():
     assert said_of("", exit_code=137, signal=9, stopped=True) == "train.py was killed by SIGKILL"
 
 
+def test_sigkill_of_the_rank_that_failed_first_does_though_its_host_is_stopped_meanwhile():
+    """Another host may know of the failure first, and all are stopped that lose with it."""
+    outcome = Outcome(137, 0, stopped=True, stderr=words("", host="algo-2", rank=1))
+    assert failure.reason("train.py", outcome, CODE, RankFailure(1, -9)) == (
+        "rank 1 of train.py on algo-2 was killed by SIGKILL (often: out of memory)"
+    )
+
+
 def test_a_script_that_was_never_started_did_not_die():
     assert failure.reason("train.py", Outcome.unstarted(signal.SIGTERM), CODE) == (
         "stopped by SIGTERM before train.py was started"
