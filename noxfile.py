@@ -52,6 +52,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def stalls(session: nox.Session) -> None:
+    """Run the suite while its processes stand still now and then: what fails has a race."""
+    session.install(".[torch,aws,fast,test]", *FULL_TESTS, *CONSTRAINTS)
+    pytest = ("python", "-m", "pytest", *AT_ONCE, *session.posargs)
+    session.run("python", "tests/stalls.py", *pytest, env=_mpich(session))
+
+
+@nox.session
 def no_torch(session: nox.Session) -> None:
     """Run the suite where neither torch nor boto3 is installed."""
     session.install(".[test]", *CONSTRAINTS)
