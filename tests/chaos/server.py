@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import psutil
+from tests.processes import has_ended
 
 PROGRAM = (sys.executable, "-m", "modelyard.serving")
 PATIENCE = 30.0
@@ -119,7 +120,7 @@ class Server:
     def workers(self):
         """Return the pids of the processes under the first one."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return sorted(p.pid for p in psutil.Process(self.popen.pid).children() if _lives(p))
+            return sorted(p.pid for p in psutil.Process(self.popen.pid).children() if not has_ended(p))
         return []
 
     def tree(self):
@@ -132,7 +133,7 @@ class Server:
     def zombies(self):
         """Return the pids of children that nobody has waited for."""
         first = psutil.Process(self.popen.pid)
-        return [p.pid for p in first.children(recursive=True) if not _lives(p)]
+        return [p.pid for p in first.children(recursive=True) if has_ended(p)]
 
     def rss(self):
         """Return the bytes that each worker holds that no other process shares."""
@@ -170,7 +171,7 @@ class Server:
 def is_running(pid):
     """Tell whether a process lives and is not a zombie."""
     try:
-        return _lives(psutil.Process(pid))
+        return not has_ended(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return False
 
@@ -179,13 +180,6 @@ def _is_socket(descriptor):
     try:
         return str(descriptor.readlink()).startswith("socket:")
     except FileNotFoundError:
-        return False
-
-
-def _lives(process):
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
         return False
 
 

@@ -1,6 +1,5 @@
 """``modelyard plugins check``."""
 
-import contextlib
 import itertools
 import json
 import os
@@ -11,8 +10,8 @@ from types import SimpleNamespace
 
 import attrs
 import numpy as np
-import psutil
 import pytest
+from tests.processes import ends
 
 from modelyard.cli import main
 from modelyard.cli.plugins import checking as command
@@ -180,17 +179,6 @@ def test_what_was_said_in_time_counts_though_it_is_read_late(tmp_path, monkeypat
 
 def read(path):
     return path.read_text() if path.exists() else ""
-
-
-def ends(pid, seconds=30):
-    """Tell whether a process ends in time."""
-    deadline = time.monotonic() + seconds
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-    return True
 
 
 def test_a_codec_that_writes_nothing_and_ends_the_interpreter_breaks_promise_by_promise(bad, monkeypatch):

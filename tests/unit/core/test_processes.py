@@ -1,14 +1,13 @@
 """What ends processes: each test has a small supervisor of its own, for these calls reap all children."""
 
-import contextlib
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import psutil
 import pytest
+from tests.processes import ends
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 
@@ -51,16 +50,6 @@ def supervise(modelyard_home):
         return done.stdout.split()
 
     return run
-
-
-def gone(pid, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-    return True
 
 
 def test_without_children_it_returns_at_once(supervise):
@@ -205,7 +194,7 @@ def test_a_child_dies_with_its_parent(modelyard_home, sig):
         child = int(parent.stdout.readline())
         assert psutil.pid_exists(child)
         parent.kill()
-    assert gone(child)
+    assert ends(child)
 
 
 @LINUX_ONLY

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import has_ended
 
 from modelyard.training.lines import LONGEST
 
@@ -516,13 +517,6 @@ def test_the_script_dies_with_its_supervisor(supervise, eventually):
     script = psutil.Process(int(run.process.wait_for("\n")))
     run.process.popen.kill()
     eventually(lambda: has_ended(script), "the script's end")
-
-
-def has_ended(process):
-    try:
-        return process.status() == "zombie"
-    except psutil.NoSuchProcess:
-        return True
 
 
 def test_a_program_that_closes_its_streams_and_goes_on_is_waited_for(supervise):

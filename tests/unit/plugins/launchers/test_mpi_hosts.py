@@ -185,6 +185,16 @@ def test_what_exits_once_mpirun_has_given_it_up_does_not_fail_the_job(cluster, t
     assert server._died == 0
 
 
+def lose(worker, started, master, mpirun):
+    """Kill a worker and what it has started; the master stands still until mpirun has ended of it."""
+    master.send_signal(signal.SIGSTOP)
+    wait_until(lambda: state(master.pid) == "T")
+    os.killpg(worker.pid, signal.SIGKILL)
+    os.kill(started, signal.SIGKILL)
+    wait_until(lambda: state(mpirun) == "Z")
+    master.send_signal(signal.SIGCONT)
+
+
 @linux_only
 @pytest.mark.parametrize(("end", "status"), [(0, 1), (5, 5)])
 def test_a_lost_worker_is_named_though_mpirun_knew_of_it_first(program, cluster, end, status):
@@ -192,12 +202,7 @@ def test_a_lost_worker_is_named_though_mpirun_knew_of_it_first(program, cluster,
     worker = serving(program, cluster)
     master = lead(program, cluster, f"echo $$; {REACH} 'echo $$; exec sleep 300' 2>&1; exit {end}")
     mpirun, started = (int(master.stdout.readline()) for _ in range(2))
-    master.send_signal(signal.SIGSTOP)
-    wait_until(lambda: state(master.pid) == "T")
-    os.killpg(worker.pid, signal.SIGKILL)
-    os.kill(started, signal.SIGKILL)
-    wait_until(lambda: state(mpirun) == "Z")
-    master.send_signal(signal.SIGCONT)
+    lose(worker, started, master, mpirun)
     said, _ = master.communicate(timeout=LIMIT)
     assert said.count("algo-1 has lost algo-2") == 1
     assert master.returncode == status
@@ -229,12 +234,7 @@ def test_the_other_hosts_fail_too_where_mpirun_takes_a_loss_for_success(program,
     lost, other = (program("serve", cluster._replace(name=name).to_json()) for name in cluster.workers)
     master = lead(program, cluster, f"echo $$; {REACH} 'echo $$; exec sleep 300' 2>&1; exit 0")
     mpirun, started = (int(master.stdout.readline()) for _ in range(2))
-    master.send_signal(signal.SIGSTOP)
-    wait_until(lambda: state(master.pid) == "T")
-    os.killpg(lost.pid, signal.SIGKILL)
-    os.kill(started, signal.SIGKILL)
-    wait_until(lambda: state(mpirun) == "Z")
-    master.send_signal(signal.SIGCONT)
+    lose(lost, started, master, mpirun)
     assert (master.wait(LIMIT), other.wait(LIMIT)) == (1, 1)
 
 

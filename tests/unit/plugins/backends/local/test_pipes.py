@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from tests.processes import has_ended
 
 from modelyard.core.layout import JobLayout
 from modelyard.plugins.backends.local import pipes
@@ -67,13 +68,6 @@ def eventually(holds):
     while not holds():
         assert time.monotonic() < deadline, "it does not come about"
         time.sleep(0.01)
-
-
-def has_ended(process):
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:  # It was reaped between the two.
-        return True
 
 
 # -- the order of the files --------------------------------------------------------------------
